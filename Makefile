@@ -1,0 +1,54 @@
+# Everything that a person runs. Each target sets up what it needs in .venv, from a bare checkout with
+# Python 3.11 or later and a C++ compiler.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := $(shell find native -type f) CMakeLists.txt pyproject.toml
+MODEL := smollm2-135m-instruct
+# scikit-build-core builds with these; installed first so that a rebuild is incremental.
+BUILD_TOOLS := scikit-build-core nanobind cmake ninja
+
+.PHONY: install test-environment demo test check soak bench docs clean
+
+install: $(VENV)/.installed
+$(VENV)/.installed: $(NATIVE)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(BUILD_TOOLS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
+	touch $@
+
+test-environment: install $(VENV)/.tested
+$(VENV)/.tested: pyproject.toml $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[test,dev]'
+	touch $@
+
+demo: install
+	$(BIN)/weft pull $(MODEL)
+	$(BIN)/weft info
+	$(BIN)/weft chat $(MODEL) --prompt "What is a loom, in two sentences?" --seed 1 -n 96
+	$(BIN)/weft bench -m $(MODEL) --quick
+
+test: test-environment
+	$(BIN)/python -m pytest -q -m "not soak"
+
+check: test-environment
+	$(BIN)/ruff format --check src tests benchmarks tools
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/mypy
+	$(BIN)/python tools/make_docs.py --check
+
+soak: test-environment
+	$(BIN)/python -m pytest -q -m soak
+	$(BIN)/python -m tests.fuzz.fuzz_gguf --runs 1000000
+	$(BIN)/python -m tests.fuzz.fuzz_safetensors --runs 1000000
+	tools/sanitize.sh
+
+bench: test-environment
+	$(BIN)/python benchmarks/compare.py
+
+docs: test-environment
+	$(BIN)/python tools/make_docs.py
+
+clean:
+	rm -rf $(VENV) build

@@ -1,0 +1,177 @@
+"""Compare weft with other engines on this machine, in turns within the same minutes, with validated results.
+
+    WEFT_PEERS_DIR=DIR python benchmarks/compare.py --rounds 5 --json results.json
+
+Every engine is a process of its own that stays loaded, and in each round every engine does the work once.
+Rates are medians over rounds, ratios are medians of the rounds' own ratios, the spread is
+(slowest - fastest) / median. Greedy tokens are judged by float32 transformers. The last line printed is the
+whole result as JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from peers import conditions
+from peers.contenders import GROUPS, MODEL, WORKS, Places
+from peers.process import Contender, PeerProcess
+from peers.rounds import Rounds, Series, Turn, ratio, take_turns
+from peers.tables import print_group, print_memory, print_threads
+from peers.validation import validate
+
+PARTS = ("peers", "scaling", "contended", "memory")
+
+
+def start_all(contenders: Sequence[Contender], stack: ExitStack) -> dict[str, PeerProcess]:
+    """Start the contenders that are installed and name the others."""
+    running = {}
+    for contender in contenders:
+        if missing := contender.missing():
+            print(f"left out {contender.name}: {missing} is not there", file=sys.stderr)
+        else:
+            running[contender.name] = stack.enter_context(PeerProcess(contender))
+    return running
+
+
+def compare_group(places: Places, group: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the comparison of one group of contenders over all works."""
+    with ExitStack() as stack:
+        processes = start_all(choose(GROUPS[group](places), options.only), stack)
+        series = {
+            work: take_turns(
+                [
+                    Turn(name, process, {"work": work, "threads": max(options.threads)})
+                    for name, process in processes.items()
+                ],
+                rounds_of(options),
+            )
+            for work in options.works
+        }
+    oracle = None if places.oracle().missing() or options.no_oracle else PeerProcess(places.oracle())
+    try:
+        return {work: report_work(work, series[work], oracle) for work in options.works}
+    finally:
+        if oracle is not None:
+            oracle.close()
+
+
+def rounds_of(options: argparse.Namespace) -> Rounds:
+    """Return how to measure."""
+    return Rounds(options.rounds, options.lock, options.foreign_limit, options.attempts)
+
+
+def choose(contenders: Sequence[Contender], names: Sequence[str]) -> list[Contender]:
+    """Return the contenders with one of these names in theirs, or all when none is given."""
+    return [one for one in contenders if not names or any(name in one.name for name in names)]
+
+
+def report_work(work: str, series: dict[str, Series], oracle: PeerProcess | None) -> dict[str, Any]:
+    """Return the summaries, weft's ratio to every peer and to the best one, and the validation."""
+    ours = series.get("weft", Series("weft"))
+    peers = [one for label, one in series.items() if label != "weft" and not one.failed]
+    ratios = {one.label: ratio(ours, one) for one in peers}
+    known = [value for value in ratios.values() if value is not None]
+    return {
+        "engines": {label: one.summary() for label, one in series.items()},
+        "times_faster": ratios,
+        "times_faster_than_best": min(known) if known else None,
+        "validation": validate(work, ours, list(series.values()), oracle),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what identifies this machine."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    names = {name.strip(): value.strip() for name, value in fields.items()}
+    simd = [
+        flag for flag in ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16") if flag in names["flags"]
+    ]
+    return {
+        "cpu": f"{names['model name']} family {names['cpu family']} model {names['model']}",
+        "simd": simd,
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the chosen parts, print their tables, and return everything."""
+    places = Places.from_environment()
+    four_bit = places.weft(f"{MODEL}.Q4_1.gguf")
+    rounds = rounds_of(options)
+    threads, most = sorted(options.threads), max(options.threads)
+    result: dict[str, Any] = {"benchmark": "compare", "machine": machine(), "rounds": options.rounds}
+    if "peers" in options.parts:
+        result["peers"] = {}
+        for group in options.groups:
+            result["peers"][group] = compare_group(places, group, options)
+            print_group(group, result["peers"][group])
+    if "scaling" in options.parts:
+        result["scaling"] = conditions.by_threads(four_bit, options.works, threads, rounds)
+        print_threads("threads", result["scaling"])
+    if "contended" in options.parts:
+        result["contended"] = conditions.contended(four_bit, options.works, most, rounds)
+        print_threads(f"with {most} busy processes", result["contended"])
+    if "memory" in options.parts:
+        result["memory"] = conditions.memory_and_idleness(four_bit, most, options.lock)
+        print_memory(result["memory"])
+    return result
+
+
+def parse() -> argparse.Namespace:
+    """Return the options of the command line."""
+
+    def words(choices: Sequence[str]) -> Any:
+        def parse_words(text: str) -> list[str]:
+            if unknown := set(text.split(",")) - set(choices):
+                raise argparse.ArgumentTypeError(
+                    f"expected some of {','.join(choices)}, got {','.join(unknown)}"
+                )
+            return text.split(",")
+
+        return parse_words
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", type=words(PARTS), default=list(PARTS), help="default: all")
+    parser.add_argument("--groups", type=words(tuple(GROUPS)), default=list(GROUPS), help="default: all")
+    parser.add_argument("--works", type=words(WORKS), default=list(WORKS), help="default: all")
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=[], help="engines, by part of the name"
+    )
+    parser.add_argument(
+        "--threads", type=lambda text: [int(word) for word in text.split(",")], default=[1, 2]
+    )
+    parser.add_argument("--rounds", type=int, default=Rounds.count)
+    parser.add_argument(
+        "--foreign-limit", type=float, default=Rounds.foreign_limit, help="most of the machine others may use"
+    )
+    parser.add_argument("--attempts", type=int, default=Rounds.attempts, help="runs until one is undisturbed")
+    parser.add_argument("--lock", type=Path, help="hold this file's lock around each measurement")
+    parser.add_argument(
+        "--no-oracle", action="store_true", help="do not judge tokens by float32 transformers"
+    )
+    parser.add_argument("--json", type=Path, help="write the result to this file, too")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the comparison."""
+    options = parse()
+    text = json.dumps(run(options))
+    if options.json:
+        options.json.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""weft itself, behind the same interface as its peers: `--model` is anything that `weft.load` takes."""
+
+from collections.abc import Sequence
+
+from protocol import Settings, Tokens, serve
+
+import weft
+
+
+class WeftPeer:
+    """One loaded model for each number of threads that is asked for, the latest one kept open."""
+
+    name = "weft"
+    packages = ("weft",)
+
+    def __init__(self, model: str) -> None:
+        self.path = model
+        self.threads = 0
+        self.model: weft.Model | None = None
+
+    def best_settings(self, work: str, threads: int) -> Settings:
+        """Return no settings: the defaults are what users get."""
+        return {}
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, threads: int, settings: Settings
+    ) -> Tokens:
+        """Generate greedily with the public call, end-of-text ignored."""
+        if threads != self.threads:
+            self.model, self.threads = weft.load(self.path, threads=threads), threads
+        assert self.model is not None
+        completions = self.model.generate(
+            [list(prompt) for prompt in prompts], max_tokens=max_tokens, temperature=0.0, ignore_eos=True
+        )
+        return [list(completion.token_ids) for completion in completions]
+
+
+if __name__ == "__main__":
+    serve(WeftPeer)

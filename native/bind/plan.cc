@@ -1,0 +1,207 @@
+// Plans for Python: built from plain lists and dictionaries, run on a team without the GIL.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "bind/bind.h"
+#include "exec/plan.h"
+#include "isa/isa.h"
+#include "memory/kv_cache.h"
+#include "ops/weight.h"
+#include "threads/pool.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace weft {
+
+namespace {
+
+using Array = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+using FloatArray = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+struct NamedDType {
+  const char* name;
+  DType dtype;
+};
+constexpr NamedDType kDTypes[] = {{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}, {"i8", DType::kI8},
+                                  {"i32", DType::kI32}, {"u32", DType::kU32}, {"i64", DType::kI64}};
+
+DType dtype_of(const std::string& name) {
+  for (const NamedDType& known : kDTypes)
+    if (name == known.name) return known.dtype;
+  throw Error(ErrorKind::kPlan, "'" + name + "' is not an element type; use f32, f16, bf16, i8, i32, u32 or i64");
+}
+
+int dim_index(const PlanSpec& spec, const std::string& name) {
+  for (size_t i = 0; i < spec.dims.size(); ++i)
+    if (spec.dims[i].name == name) return static_cast<int>(i);
+  throw Error(ErrorKind::kPlan, "'" + name + "' is not a dimension of this plan");
+}
+
+Ref ref_of(const PlanSpec& spec, nb::handle tuple) {
+  const std::string kind = nb::cast<std::string>(tuple[0]);
+  const int index = nb::cast<int>(tuple[1]);
+  if (kind == "buffer") return {Ref::kBuffer, index, nb::cast<int64_t>(tuple[2]), nb::cast<int64_t>(tuple[3])};
+  if (index < 0 || index >= static_cast<int>(spec.inputs.size())) {
+    throw Error(ErrorKind::kPlan, "a node refers to input " + std::to_string(index) + ", which does not exist");
+  }
+  return {Ref::kInput, index, 0, spec.inputs[index].columns};
+}
+
+// Weights, vectors and caches are held by the node; buffers and inputs become references.
+void add_operand(const PlanSpec& spec, PlanNode& node, const std::string& name, nb::handle tuple) {
+  const std::string kind = nb::cast<std::string>(tuple[0]);
+  if (kind == "weight") {
+    node.spec.weights[name] = nb::cast<std::shared_ptr<Weight>>(tuple[1]);
+  } else if (kind == "vector") {
+    const FloatArray values = nb::cast<FloatArray>(tuple[1]);
+    node.spec.vectors[name] =
+        std::make_shared<const std::vector<float>>(values.data(), values.data() + values.shape(0));
+  } else if (kind == "cache") {
+    node.spec.caches[name] = nb::cast<std::shared_ptr<KvCache>>(tuple[1]);
+  } else if (kind == "buffer" || kind == "input") {
+    const Ref ref = ref_of(spec, tuple);
+    node.spec.inputs[name] = static_cast<int>(node.in.size());
+    node.spec.columns[name] = static_cast<int>(ref.columns);
+    node.in.push_back(ref);
+  } else {
+    throw Error(ErrorKind::kPlan, "'" + kind + "' is not a kind of operand");
+  }
+}
+
+PlanNode node_of(const PlanSpec& spec, nb::dict description) {
+  PlanNode node;
+  node.spec.op = nb::cast<std::string>(description["op"]);
+  for (auto [key, value] : nb::cast<nb::dict>(description["attrs"])) {
+    const std::string name = nb::cast<std::string>(key);
+    if (nb::isinstance<nb::str>(value)) {
+      node.spec.strings[name] = nb::cast<std::string>(value);
+    } else {
+      node.spec.numbers[name] = nb::cast<double>(nb::float_(value));
+    }
+  }
+  for (auto [key, value] : nb::cast<nb::dict>(description["operands"]))
+    add_operand(spec, node, nb::cast<std::string>(key), value);
+  for (auto [key, value] : nb::cast<nb::dict>(description["outputs"])) {
+    const std::string name = nb::cast<std::string>(key);
+    const Ref ref = ref_of(spec, value);
+    node.spec.outputs[name] = static_cast<int>(node.out.size());
+    node.spec.columns[name] = static_cast<int>(ref.columns);
+    node.out.push_back(ref);
+  }
+  return node;
+}
+
+std::shared_ptr<Plan> make_plan(nb::list nodes, nb::list buffers, nb::list inputs, nb::list outputs, nb::dict dims,
+                                size_t arena_bytes) {
+  PlanSpec spec;
+  spec.arena_bytes = arena_bytes;
+  for (auto [name, max] : dims) spec.dims.push_back({nb::cast<std::string>(name), nb::cast<int64_t>(max)});
+  for (nb::handle buffer : buffers) {
+    spec.buffers.push_back({dim_index(spec, nb::cast<std::string>(buffer[0])), nb::cast<int64_t>(buffer[1]),
+                            dtype_of(nb::cast<std::string>(buffer[2])), nb::cast<size_t>(buffer[3])});
+  }
+  for (nb::handle input : inputs) {
+    const std::string dim = nb::cast<std::string>(input[1]);
+    spec.inputs.push_back({nb::cast<std::string>(input[0]), dim.empty() ? -1 : dim_index(spec, dim),
+                           nb::cast<int64_t>(input[2]), dtype_of(nb::cast<std::string>(input[3]))});
+  }
+  for (nb::handle node : nodes) spec.nodes.push_back(node_of(spec, nb::cast<nb::dict>(node)));
+  for (nb::handle output : outputs)
+    spec.outputs.emplace_back(nb::cast<std::string>(output[0]), ref_of(spec, output[1]));
+  return std::make_shared<Plan>(std::move(spec), default_kernels());
+}
+
+bool matches(nb::dlpack::dtype actual, DType expected) {
+  using Code = nb::dlpack::dtype_code;
+  switch (expected) {
+    case DType::kF32: return actual.code == static_cast<uint8_t>(Code::Float) && actual.bits == 32;
+    case DType::kI32: return actual.code == static_cast<uint8_t>(Code::Int) && actual.bits == 32;
+    case DType::kU32: return actual.code == static_cast<uint8_t>(Code::UInt) && actual.bits == 32;
+    case DType::kI64: return actual.code == static_cast<uint8_t>(Code::Int) && actual.bits == 64;
+    case DType::kI8: return actual.code == static_cast<uint8_t>(Code::Int) && actual.bits == 8;
+    case DType::kF16:
+    case DType::kBF16: return actual.bits == 16;
+  }
+  return false;
+}
+
+Matrix matrix_of(const InputSpec& expected, nb::handle value) {
+  Array array;
+  if (!nb::try_cast<Array>(value, array, false) || array.ndim() != 2 || !matches(array.dtype(), expected.dtype)) {
+    throw Error(ErrorKind::kValue, "input '" + expected.name + "' expects a C-contiguous array [rows, " +
+                                       std::to_string(expected.columns) + "] of the plan's type");
+  }
+  const int64_t rows = static_cast<int64_t>(array.shape(0)), columns = static_cast<int64_t>(array.shape(1));
+  return {const_cast<void*>(array.data()), rows, columns, columns, expected.dtype};
+}
+
+nb::object copy_output(const Matrix& view) {
+  const size_t row_bytes = view.columns * dtype_bytes(view.dtype);
+  const size_t stride_bytes = view.row_stride * dtype_bytes(view.dtype);
+  char* data = new char[view.rows * row_bytes + 1];
+  for (int64_t row = 0; row < view.rows; ++row)
+    memcpy(data + row * row_bytes, static_cast<const char*>(view.data) + row * stride_bytes, row_bytes);
+  nb::capsule owner(data, [](void* pointer) noexcept { delete[] static_cast<char*>(pointer); });
+  const size_t shape[2] = {static_cast<size_t>(view.rows), static_cast<size_t>(view.columns)};
+  nb::dlpack::dtype dtype = nb::dtype<float>();
+  if (view.dtype == DType::kI32) dtype = nb::dtype<int32_t>();
+  if (view.dtype == DType::kU32) dtype = nb::dtype<uint32_t>();
+  if (view.dtype == DType::kI64) dtype = nb::dtype<int64_t>();
+  return nb::cast(nb::ndarray<nb::numpy>(data, 2, shape, owner, nullptr, dtype), nb::rv_policy::reference);
+}
+
+nb::dict run_plan(Plan& plan, Pool& pool, nb::dict inputs, int team, Trace* trace) {
+  std::vector<Matrix> views;
+  for (const InputSpec& expected : plan.spec().inputs) {
+    nb::str name(expected.name.c_str());
+    if (!inputs.contains(name))
+      throw Error(ErrorKind::kValue, "the run needs the input '" + expected.name + "', which was not given");
+    views.push_back(matrix_of(expected, inputs[name]));
+  }
+  std::unique_lock<std::mutex> turn(plan.run_mutex(), std::defer_lock);
+  {
+    nb::gil_scoped_release release;
+    turn.lock();
+    plan.run(pool.team(team), views, trace);
+  }
+  nb::dict results;
+  for (size_t i = 0; i < plan.spec().outputs.size(); ++i)
+    results[plan.spec().outputs[i].first.c_str()] = copy_output(plan.output(static_cast<int>(i)));
+  return results;
+}
+
+nb::object spans_array(const Trace& trace) {
+  std::vector<Span>* spans = new std::vector<Span>(trace.spans());
+  nb::capsule owner(spans, [](void* pointer) noexcept { delete static_cast<std::vector<Span>*>(pointer); });
+  const size_t bytes[1] = {spans->size() * sizeof(Span)};
+  auto raw = nb::ndarray<nb::numpy, uint8_t>(spans->data(), 1, bytes, owner);
+  nb::list fields;
+  for (const char* name : {"thread", "node", "phase", "tiles"}) fields.append(nb::make_tuple(name, "i4"));
+  for (const char* name : {"begin_ns", "end_ns"}) fields.append(nb::make_tuple(name, "i8"));
+  return nb::cast(raw, nb::rv_policy::reference).attr("view")(fields);
+}
+
+}  // namespace
+
+void bind_plan(nb::module_& module) {
+  nb::class_<Trace>(module, "Trace", "Collects what each thread did in the runs that it is given to.")
+      .def(nb::init<int64_t>(), "capacity"_a = 1 << 20, "capacity: spans kept for each thread; later ones are counted and dropped.")
+      .def("spans", &spans_array, "Structured array: thread, node, phase, tiles, begin_ns, end_ns (steady clock).")
+      .def_prop_ro("num_dropped", &Trace::num_dropped, "Spans that did not fit.")
+      .def("clear", &Trace::clear, "Forgets all spans.");
+
+  nb::class_<Plan>(module, "Plan", "A frozen list of operations; see weft.plan. Runs of one plan take turns.")
+      .def(nb::new_(&make_plan), "nodes"_a, "buffers"_a, "inputs"_a, "outputs"_a, "dims"_a, "arena_bytes"_a,
+           "nodes: dicts of op, attrs, operands, outputs. buffers: (dim, columns, dtype, offset_bytes). inputs: (name, "
+           "dim or '', columns, dtype). outputs: (name, ref). dims: name -> most rows. Raises PlanError.")
+      .def("run", &run_plan, "pool"_a, "inputs"_a, "team"_a = 0, "trace"_a.none() = nb::none(),
+           "Runs the plan on one team of the pool, without the GIL; returns copies of the outputs by name.")
+      .def_prop_ro("memory_bytes", &Plan::memory_bytes, "Bytes of activations and scratch.")
+      .def_prop_ro("num_phases", &Plan::num_phases, "Phases of a run; threads meet after each.");
+}
+
+}  // namespace weft

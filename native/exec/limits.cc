@@ -1,0 +1,78 @@
+#include "exec/limits.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "exec/trace.h"
+#include "memory/region.h"
+
+namespace weft {
+
+namespace {
+
+constexpr int kRounds = 7;
+constexpr int64_t kIterations = 400'000;             // some milliseconds on registers
+constexpr size_t kBytesPerThread = size_t{256} << 20;  // far beyond any cache of a core
+constexpr int kStreams[] = {1, 2, 4};
+
+// The same piece of work once on each thread.
+class OneTilePerThread final : public Job {
+ public:
+  OneTilePerThread(int num_threads, std::function<void(int)> work) : num_threads_(num_threads), work_(std::move(work)) {}
+  int64_t num_phases() const override { return 1; }
+  int64_t num_tiles(int64_t) const override { return num_threads_; }
+  void run_tile(int64_t, int64_t tile, int) override { work_(static_cast<int>(tile)); }
+
+ private:
+  int num_threads_;
+  std::function<void(int)> work_;
+};
+
+double median_seconds(Team& team, const std::function<void(int)>& work) {
+  OneTilePerThread job(team.num_threads(), work);
+  team.run(job);  // warms up, and gives the memory its pages
+  std::vector<int64_t> times;
+  for (int round = 0; round < kRounds; ++round) {
+    const int64_t begin = steady_now_ns();
+    team.run(job);
+    times.push_back(steady_now_ns() - begin);
+  }
+  std::nth_element(times.begin(), times.begin() + kRounds / 2, times.end());
+  return 1e-9 * static_cast<double>(times[kRounds / 2]);
+}
+
+double operations_per_second(Team& team, int64_t (*multiply)(int64_t)) {
+  std::atomic<int64_t> per_round{0};
+  const double seconds = median_seconds(
+      team, [&](int) { per_round.store(multiply(kIterations), std::memory_order_relaxed); });
+  return static_cast<double>(per_round.load()) * kIterations * team.num_threads() / seconds;
+}
+
+double read_bandwidth(Team& team, const LimitKernels& limits) {
+  const Region memory(kBytesPerThread * team.num_threads(), "measuring memory bandwidth");
+  const char* base = static_cast<const char*>(memory.data());
+  std::memset(memory.data(), 1, memory.bytes());
+  std::atomic<uint64_t> sink{0};
+  double best = 0;
+  for (const int streams : kStreams) {
+    const double seconds = median_seconds(team, [&](int thread) {
+      sink.fetch_xor(limits.read(base + thread * kBytesPerThread, kBytesPerThread, streams), std::memory_order_relaxed);
+    });
+    best = std::max(best, static_cast<double>(memory.bytes()) / seconds);
+  }
+  return best;
+}
+
+}  // namespace
+
+MachineLimits measure_limits(Team& team, const Kernels& kernels) {
+  const LimitKernels& limits = *kernels.limits;
+  return {operations_per_second(team, limits.multiply_f32), operations_per_second(team, limits.multiply_bf16),
+          operations_per_second(team, limits.multiply_q8), operations_per_second(team, limits.multiply_q4),
+          read_bandwidth(team, limits)};
+}
+
+}  // namespace weft

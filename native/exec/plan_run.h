@@ -1,0 +1,59 @@
+// One run of a plan, as the job of a team.
+#pragma once
+
+#include <algorithm>
+
+#include "exec/plan.h"
+#include "threads/job.h"
+
+namespace weft {
+
+class PlanRun final : public Job {
+ public:
+  PlanRun(Plan& plan, Trace* trace, int num_threads) : plan_(plan), trace_(trace), num_threads_(num_threads) {}
+
+  int64_t num_phases() const override { return static_cast<int64_t>(plan_.phases_.size()); }
+
+  int64_t num_tiles(int64_t index) const override {
+    const Plan::Phase& phase = plan_.phases_[index];
+    const OpArgs& args = plan_.args_[phase.first_node];
+    const Op& op = *plan_.ops_[phase.first_node];
+    if (!phase.chain) return op.num_tiles(phase.op_phase, args);
+    const int64_t per_tile = rows_per_tile(op.num_rows(args));
+    return (op.num_rows(args) + per_tile - 1) / per_tile;
+  }
+
+  void run_tile(int64_t index, int64_t tile, int thread) override {
+    const Plan::Phase& phase = plan_.phases_[index];
+    const int64_t begin_ns = trace_ ? steady_now_ns() : 0;
+    if (phase.chain) {
+      run_chain(phase, tile, thread);
+    } else {
+      plan_.ops_[phase.first_node]->run_tile(phase.op_phase, tile, plan_.args_[phase.first_node], thread);
+    }
+    if (trace_) trace_->record(thread, phase.first_node, phase.op_phase, begin_ns, steady_now_ns());
+  }
+
+ private:
+  // A few tiles a thread, so that a thread that is held up can be helped.
+  int64_t rows_per_tile(int64_t rows) const {
+    const int64_t wanted_tiles = int64_t{4} * num_threads_;
+    return std::max<int64_t>(1, (rows + wanted_tiles - 1) / wanted_tiles);
+  }
+
+  void run_chain(const Plan::Phase& phase, int64_t tile, int thread) {
+    const int64_t rows = plan_.ops_[phase.first_node]->num_rows(plan_.args_[phase.first_node]);
+    const int64_t per_tile = rows_per_tile(rows);
+    const int64_t begin = tile * per_tile;
+    const int64_t end = std::min(rows, begin + per_tile);
+    for (int node = phase.first_node; node < phase.first_node + phase.num_nodes; ++node) {
+      plan_.ops_[node]->run_rows(begin, end, plan_.args_[node], thread);
+    }
+  }
+
+  Plan& plan_;
+  Trace* trace_;
+  int num_threads_;
+};
+
+}  // namespace weft

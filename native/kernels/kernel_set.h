@@ -1,0 +1,15 @@
+// The kernels of the instruction set that this translation unit is compiled for. Each family's source
+// defines its own; table.cc gathers them.
+#pragma once
+
+#include "kernels/table.h"
+
+namespace weft::kernels::WEFT_KERNELS {
+
+extern const MatmulKernels kMatmul;
+extern const RowKernels kRows;
+extern const AttentionKernels kAttention;
+extern const SamplingKernels kSampling;
+extern const LimitKernels kLimits;
+
+}  // namespace weft::kernels::WEFT_KERNELS

@@ -1,0 +1,117 @@
+#include "kernels/matmul.h"
+
+#include <string.h>
+
+#include "kernels/kernel_set.h"
+#include "kernels/simd.h"
+
+#include "kernels/norms.h"
+
+#include "kernels/matmul_layout.inl"
+#include "kernels/matmul_quantize.inl"
+#if defined(WEFT_KERNELS_AVX512)
+#include "kernels/matmul_avx512.inl"
+#elif defined(WEFT_KERNELS_AVX2)
+#include "kernels/matmul_avx2.inl"
+#else
+#include "kernels/matmul_portable.inl"
+#endif
+#include "kernels/matmul_epilogue.inl"
+#include "kernels/matmul_rows.inl"
+
+namespace weft::kernels::WEFT_KERNELS {
+
+namespace {
+
+// Groups of a panel that are unpacked together: with the rows and the sums of a block they fill the L1 cache.
+constexpr int64_t kChunkGroups = 4;
+constexpr int64_t kChunkInputs = kChunkGroups * kGroupInputs;
+constexpr int64_t kMaxUnpackedBytes = 4096 + 512;
+
+struct Scratch {
+  alignas(64) float sums[kBlockRows * kPanelColumns];
+  alignas(64) uint8_t unpacked[kChunkGroups * kMaxUnpackedBytes];
+};
+
+template <class Panel>
+void run_tile(int64_t rows, const Groups& groups, const Rows& x, float* sums) {
+  switch (rows) {
+#define WEFT_TILE(count)                                                                         \
+  case count:                                                                                    \
+    if constexpr (count <= Panel::kTileRows) Panel::template tile<count>(groups, x, sums);       \
+    return;
+    WEFT_TILE(1) WEFT_TILE(2) WEFT_TILE(3) WEFT_TILE(4) WEFT_TILE(5) WEFT_TILE(6)
+    WEFT_TILE(7) WEFT_TILE(8) WEFT_TILE(9) WEFT_TILE(10) WEFT_TILE(11) WEFT_TILE(12)
+#undef WEFT_TILE
+  }
+}
+
+// The rows of a block in tiles of nearly equal height.
+template <class Panel>
+void run_rows(const RowBlock& x, const Groups& groups, int64_t first_group, float* sums) {
+  const int64_t tiles = (x.rows + Panel::kTileRows - 1) / Panel::kTileRows;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t first = tile * x.rows / tiles, last = (tile + 1) * x.rows / tiles;
+    run_tile<Panel>(last - first, groups, rows_at(x, first_group, first), sums + first * kPanelColumns);
+  }
+}
+
+// Writes the groups as the tiles read them; the last one may be short.
+template <class Panel>
+Groups unpack_groups(const Groups& packed, uint8_t* to) {
+  for (int64_t group = 0; group < num_groups(packed.k); ++group) {
+    const int64_t rest = packed.k - group * kGroupInputs;
+    Panel::unpack(packed.format, packed.data + group * packed.step, to + group * Panel::kUnpackedBytes,
+                  rest < kGroupInputs ? rest : kGroupInputs);
+  }
+  return {packed.format, to, Panel::kUnpackedBytes, packed.k};
+}
+
+template <class Panel>
+void multiply_panel(const Product& product, const uint8_t* panel, Scratch& scratch) {
+  const Panels& weight = product.weight;
+  for (int64_t k = 0; k < weight.k; k += kChunkInputs) {
+    const int64_t group = k / kGroupInputs;
+    const int64_t length = weight.k - k < kChunkInputs ? weight.k - k : kChunkInputs;
+    const Groups packed = {weight.format, panel + group * weight.group_bytes, weight.group_bytes, length};
+    if constexpr (Panel::kUnpackedBytes == 0) {
+      run_rows<Panel>(product.x, packed, group, scratch.sums);
+    } else {
+      run_rows<Panel>(product.x, unpack_groups<Panel>(packed, scratch.unpacked), group, scratch.sums);
+    }
+  }
+}
+
+template <class Few, class Many>
+void multiply_panels(const Product& product, int64_t first, int64_t last, Scratch& scratch) {
+  for (int64_t index = first; index < last; ++index) {
+    const uint8_t* panel = product.weight.data + index * product.weight.panel_bytes;
+    memset(scratch.sums, 0, product.x.rows * kPanelColumns * sizeof(float));
+    if (product.x.rows <= Few::kTileRows) {
+      multiply_panel<Few>(product, panel, scratch);
+    } else {
+      multiply_panel<Many>(product, panel, scratch);
+    }
+    finish_rows(product.epilogue, scratch.sums, index, product.x.rows);
+  }
+}
+
+void multiply(const Product* product, int64_t first, int64_t last, void* memory) {
+  Scratch& scratch = *static_cast<Scratch*>(memory);
+  switch (product->weight.format.kind) {
+    case PanelKind::kF32: multiply_panels<FewF32, ManyF32>(*product, first, last, scratch); break;
+    case PanelKind::kF16: multiply_panels<FewF16, ManyF16>(*product, first, last, scratch); break;
+    case PanelKind::kBF16: multiply_panels<FewBF16, ManyBF16>(*product, first, last, scratch); break;
+    case PanelKind::kQ8: multiply_panels<FewQ8, ManyQ8>(*product, first, last, scratch); break;
+    case PanelKind::kQ4: multiply_panels<FewQ4, ManyQ4>(*product, first, last, scratch); break;
+  }
+  if (product->epilogue.streams) finish_streaming();
+}
+
+}  // namespace
+
+const MatmulKernels kMatmul = {
+    {RowForm::kF32, RowForm::kF32, kFormBF16, kFormQ8, kFormQ4}, kFewRows, sizeof(Scratch), block_bytes, pack_rows,
+    multiply};
+
+}  // namespace weft::kernels::WEFT_KERNELS

@@ -1,0 +1,390 @@
+// Products on AVX-512 with VNNI and BF16: dots of unsigned weights and signed rows, four inputs at a time. The
+// one-line assembly keeps gcc from spilling the sums; its last operand is read and broadcast from memory.
+namespace weft::kernels::WEFT_KERNELS {
+
+namespace {
+
+constexpr RowForm kFormQ8 = RowForm::kI8;
+constexpr RowForm kFormQ4 = RowForm::kI8;
+constexpr RowForm kFormBF16 = RowForm::kBF16;
+
+inline I32 load_bytes(const void* from) { return _mm512_loadu_si512(from); }
+inline void store_bytes(void* to, I32 value) { _mm512_storeu_si512(to, value); }
+#if defined(WEFT_EMULATE_AVX512)
+inline void store_streaming(float* to, F32 value) { store(to, value); }
+inline void finish_streaming() {}
+#else
+inline void store_streaming(float* to, F32 value) { _mm512_stream_ps(to, value); }
+inline void finish_streaming() { _mm_sfence(); }
+#endif
+
+inline int32_t load_word(const void* from) {
+  int32_t word;
+  memcpy(&word, from, sizeof(word));
+  return word;
+}
+
+// sum += codes (unsigned) * x (signed), x the same four bytes in all lanes
+inline void add_byte_dot(I32& sum, I32 codes, const uint8_t* x) {
+#if defined(WEFT_EMULATE_AVX512)
+  sum = _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(load_word(x)));
+#else
+  asm("vpdpbusd %[x]%{1to16%}, %[codes], %[sum]"
+      : [sum] "+v"(sum)
+      : [codes] "v"(codes), [x] "m"(*reinterpret_cast<const uint8_t(*)[4]>(x)));
+#endif
+}
+
+// sum += weights * x over a pair of bfloat16, x the same pair in all lanes
+inline void add_bf16_dot(F32& sum, I32 weights, const uint8_t* x) {
+#if defined(WEFT_EMULATE_AVX512)
+  const I32 high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+  const I32 row = _mm512_set1_epi32(load_word(x));
+  const F32 odd = mul(_mm512_castsi512_ps(_mm512_and_si512(weights, high)),
+                      _mm512_castsi512_ps(_mm512_and_si512(row, high)));
+  const F32 even = mul(_mm512_castsi512_ps(_mm512_slli_epi32(weights, 16)),
+                       _mm512_castsi512_ps(_mm512_slli_epi32(row, 16)));
+  sum = add(add(sum, odd), even);
+#else
+  asm("vdpbf16ps %[x]%{1to16%}, %[weights], %[sum]"
+      : [sum] "+v"(sum)
+      : [weights] "v"(weights), [x] "m"(*reinterpret_cast<const uint8_t(*)[4]>(x)));
+#endif
+}
+
+void quantize_group(const float* x, RowForm, uint8_t* values, float* scales, int32_t* sums) {
+  const I32 magnitude = _mm512_set1_epi32(0x7fffffff);
+  const I32 top = _mm512_max_epi32(_mm512_and_si512(load_bytes(x), magnitude),
+                                   _mm512_and_si512(load_bytes(x + 16), magnitude));
+  const int32_t largest_bits = _mm512_reduce_max_epi32(top);
+  float largest;
+  memcpy(&largest, &largest_bits, sizeof(largest));
+  const F32 factor = broadcast(quantizing_factor(largest));
+  const I32 a = _mm512_cvtps_epi32(mul(load(x), factor)), b = _mm512_cvtps_epi32(mul(load(x + 16), factor));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(values), _mm512_cvtsepi32_epi8(a));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(values + 16), _mm512_cvtsepi32_epi8(b));
+  note_sums(largest, _mm512_reduce_add_epi32(a), _mm512_reduce_add_epi32(b), scales, sums);
+}
+
+// To nearest even; NaN keeps its upper bits and becomes quiet.
+inline uint16_t round_to_bf16(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof(bits));
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+void round_group_bf16(const float* x, uint8_t* values) {
+  uint16_t rounded[kGroupInputs];
+  for (int i = 0; i < kGroupInputs; ++i) rounded[i] = round_to_bf16(x[i]);
+  memcpy(values, rounded, sizeof(rounded));
+}
+
+// Sums of a tile in registers: kRows rows, 32 columns.
+template <int kRows>
+struct TileSums {
+  F32 at[kRows][2];
+  inline void take(const float* acc) {
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      at[r][0] = load(acc + r * 32);
+      at[r][1] = load(acc + r * 32 + 16);
+    }
+  }
+  inline void put(float* acc) const {
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      store(acc + r * 32, at[r][0]);
+      store(acc + r * 32 + 16, at[r][1]);
+    }
+  }
+};
+
+// acc = fma(minimum, x_sum, acc);  acc = fma(scale * x_scale, dot, acc)
+template <int kRows, bool kMinimum>
+inline void add_scaled(TileSums<kRows>& sums, const I32 (&dots)[kRows][2], const F32 (&scale)[2],
+                       const F32 (&minimum)[2], const float* x_scales) {
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    const F32 x_scale = broadcast(x_scales[2 * r]), x_sum = broadcast(x_scales[2 * r + 1]);
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; ++c) {
+      F32 sum = sums.at[r][c];
+      if (kMinimum) sum = fma(minimum[c], x_sum, sum);
+      sums.at[r][c] = fma(mul(scale[c], x_scale), _mm512_cvtepi32_ps(dots[r][c]), sum);
+    }
+  }
+}
+
+inline void load_scales(const PanelFormat& format, const uint8_t* from, int64_t part, F32 (&scale)[2]) {
+  for (int c = 0; c < 2; ++c) scale[c] = load_scale(from, part * 32 + c * 16, format.scale_bytes);
+}
+
+inline void load_minimums(const PanelFormat& format, const uint8_t* from, const F32 (&scale)[2], F32 (&minimum)[2]) {
+  for (int c = 0; c < 2; ++c) {
+    minimum[c] = format.minimum == Minimum::kCentered ? mul(broadcast(-8.0f), scale[c])
+                                                      : load_scale(from, 32 + c * 16, format.scale_bytes);
+  }
+}
+
+// 4-bit panels, halves of bytes taken apart in registers.
+struct PackedQ4 {
+  static constexpr int64_t kTileRows = 6;
+  static constexpr int64_t kUnpackedBytes = 0;
+
+  template <int kRows>
+  static inline void dot(const uint8_t* group, const uint8_t* x, I32 (&dots)[kRows][2]) {
+    const I32 low_half = _mm512_set1_epi8(15);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (int pair = 0; pair < 4; ++pair) {
+      const I32 both0 = load_bytes(group + pair * 128), both1 = load_bytes(group + pair * 128 + 64);
+      const I32 low0 = _mm512_and_si512(both0, low_half), low1 = _mm512_and_si512(both1, low_half);
+      const I32 high0 = _mm512_and_si512(_mm512_srli_epi16(both0, 4), low_half);
+      const I32 high1 = _mm512_and_si512(_mm512_srli_epi16(both1, 4), low_half);
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) {
+        add_byte_dot(dots[r][0], low0, x + r * 32 + pair * 8);
+        add_byte_dot(dots[r][1], low1, x + r * 32 + pair * 8);
+        add_byte_dot(dots[r][0], high0, x + r * 32 + pair * 8 + 4);
+        add_byte_dot(dots[r][1], high1, x + r * 32 + pair * 8 + 4);
+      }
+    }
+  }
+
+  template <int kRows, bool kMinimum>
+  static void tile_groups(const Groups& w, Rows x, float* acc) {
+    TileSums<kRows> sums;
+    sums.take(acc);
+    const uint8_t* group = w.data;
+    for (int64_t groups = num_groups(w.k); groups > 0; --groups, group += w.step) {
+      I32 dots[kRows][2];
+      dot<kRows>(group, x.values, dots);
+      F32 scale[2], minimum[2] = {zero(), zero()};
+      load_scales(w.format, group + 512, 0, scale);
+      if (kMinimum) load_minimums(w.format, group + 512, scale, minimum);
+      add_scaled<kRows, kMinimum>(sums, dots, scale, minimum, x.scales);
+      x.values += x.values_step;
+      x.scales += x.scales_step;
+    }
+    sums.put(acc);
+  }
+
+  template <int kRows>
+  static void tile(const Groups& w, Rows x, float* acc) {
+    if (w.format.minimum == Minimum::kNone) {
+      tile_groups<kRows, false>(w, x, acc);
+    } else {
+      tile_groups<kRows, true>(w, x, acc);
+    }
+  }
+};
+
+// The same, taken apart before: codes [8 k/4][32 n][4 k], scales [32], minimums [32].
+struct PanelQ4 {
+  static constexpr int64_t kTileRows = 6;
+  static constexpr int64_t kCodeBytes = 1024;
+  static constexpr int64_t kUnpackedBytes = kCodeBytes + 256;
+
+  static void unpack(const PanelFormat& format, const uint8_t* group, uint8_t* to, int64_t) {
+    const I32 low_half = _mm512_set1_epi8(15);
+    for (int pair = 0; pair < 4; ++pair) {
+      for (int c = 0; c < 128; c += 64) {
+        const I32 both = load_bytes(group + pair * 128 + c);
+        store_bytes(to + pair * 256 + c, _mm512_and_si512(both, low_half));
+        store_bytes(to + pair * 256 + 128 + c, _mm512_and_si512(_mm512_srli_epi16(both, 4), low_half));
+      }
+    }
+    widen_scales(format, group + 512, reinterpret_cast<float*>(to + kCodeBytes));
+  }
+
+  template <int kRows, bool kMinimum>
+  static void tile_groups(const Groups& w, Rows x, float* acc) {
+    TileSums<kRows> sums;
+    sums.take(acc);
+    const uint8_t* unpacked = w.data;
+    for (int64_t groups = num_groups(w.k); groups > 0; --groups, unpacked += w.step) {
+      I32 dots[kRows][2];
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+      for (int step = 0; step < 8; ++step) {
+        const I32 codes0 = load_bytes(unpacked + step * 128), codes1 = load_bytes(unpacked + step * 128 + 64);
+#pragma GCC unroll 12
+        for (int r = 0; r < kRows; ++r) {
+          add_byte_dot(dots[r][0], codes0, x.values + r * 32 + step * 4);
+          add_byte_dot(dots[r][1], codes1, x.values + r * 32 + step * 4);
+        }
+      }
+      const float* scales = reinterpret_cast<const float*>(unpacked + kCodeBytes);
+      const F32 scale[2] = {load(scales), load(scales + 16)};
+      const F32 minimum[2] = {kMinimum ? load(scales + 32) : zero(), kMinimum ? load(scales + 48) : zero()};
+      add_scaled<kRows, kMinimum>(sums, dots, scale, minimum, x.scales);
+      x.values += x.values_step;
+      x.scales += x.scales_step;
+    }
+    sums.put(acc);
+  }
+
+  template <int kRows>
+  static void tile(const Groups& w, Rows x, float* acc) {
+    if (w.format.minimum == Minimum::kNone) {
+      tile_groups<kRows, false>(w, x, acc);
+    } else {
+      tile_groups<kRows, true>(w, x, acc);
+    }
+  }
+};
+
+// 8-bit panels are read as they are: a dot starts from -128 times the sum of the row's codes.
+struct PanelQ8 {
+  static constexpr int64_t kTileRows = 6;
+  static constexpr int64_t kUnpackedBytes = 0;
+
+  template <int kRows>
+  static inline void dot(const uint8_t* codes, const uint8_t* x, int steps, I32 (&dots)[kRows][2]) {
+    for (int step = 0; step < steps; ++step) {
+      const I32 codes0 = load_bytes(codes + step * 128), codes1 = load_bytes(codes + step * 128 + 64);
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) {
+        add_byte_dot(dots[r][0], codes0, x + r * 32 + step * 4);
+        add_byte_dot(dots[r][1], codes1, x + r * 32 + step * 4);
+      }
+    }
+  }
+
+  template <int kRows, bool kMinimum>
+  static void tile_groups(const Groups& w, Rows x, float* acc) {
+    TileSums<kRows> sums;
+    sums.take(acc);
+    const uint8_t* group = w.data;
+    for (int64_t groups = num_groups(w.k); groups > 0; --groups, group += w.step) {
+      I32 dots[kRows][2];
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r)
+        dots[r][0] = dots[r][1] = _mm512_set1_epi32(x.sums[2 * r] + x.sums[2 * r + 1]);
+      dot<kRows>(group, x.values, 8, dots);
+      F32 scale[2], minimum[2] = {zero(), zero()};
+      load_scales(w.format, group + 1024, 0, scale);
+      if (kMinimum) load_minimums(w.format, group + 1024, scale, minimum);
+      add_scaled<kRows, kMinimum>(sums, dots, scale, minimum, x.scales);
+      x.values += x.values_step;
+      x.scales += x.scales_step;
+      x.sums += x.scales_step;
+    }
+    sums.put(acc);
+  }
+
+  template <int kRows>
+  static void tile_two_scales(const Groups& w, Rows x, float* acc) {
+    TileSums<kRows> sums;
+    sums.take(acc);
+    const uint8_t* group = w.data;
+    for (int64_t groups = num_groups(w.k); groups > 0; --groups, group += w.step) {
+      for (int part = 0; part < 2; ++part) {
+        I32 dots[kRows][2];
+#pragma GCC unroll 12
+        for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm512_set1_epi32(x.sums[2 * r + part]);
+        dot<kRows>(group + part * 512, x.values + part * 16, 4, dots);
+        F32 scale[2], minimum[2] = {zero(), zero()};
+        load_scales(w.format, group + 1024, part, scale);
+        add_scaled<kRows, false>(sums, dots, scale, minimum, x.scales);
+      }
+      x.values += x.values_step;
+      x.scales += x.scales_step;
+      x.sums += x.scales_step;
+    }
+    sums.put(acc);
+  }
+
+  template <int kRows>
+  static void tile(const Groups& w, Rows x, float* acc) {
+    if (w.format.scales_per_group == 2) {
+      tile_two_scales<kRows>(w, x, acc);
+    } else if (w.format.minimum == Minimum::kNone) {
+      tile_groups<kRows, false>(w, x, acc);
+    } else {
+      tile_groups<kRows, true>(w, x, acc);
+    }
+  }
+};
+
+// Float panels. Unpacked: [32 k][32 n] float32, which is how kF32 lies in memory already.
+struct PanelF32 {
+  static constexpr int64_t kTileRows = 12;
+  static constexpr int64_t kUnpackedBytes = 0;
+
+  template <int kRows>
+  static void tile(const Groups& w, Rows x, float* acc) {
+    TileSums<kRows> sums;
+    sums.take(acc);
+    const float* weights = reinterpret_cast<const float*>(w.data);
+    for (int64_t k = w.k; k > 0; k -= kGroupInputs, x.values += x.values_step) {
+      const float* values = reinterpret_cast<const float*>(x.values);
+      const int64_t steps = k < kGroupInputs ? k : kGroupInputs;
+      for (int64_t step = 0; step < steps; ++step, weights += kPanelColumns, ++values) {
+        const F32 weights0 = load(weights), weights1 = load(weights + 16);
+#pragma GCC unroll 12
+        for (int r = 0; r < kRows; ++r) {
+          const F32 row = broadcast(values[r * kGroupInputs]);
+          sums.at[r][0] = fma(weights0, row, sums.at[r][0]);
+          sums.at[r][1] = fma(weights1, row, sums.at[r][1]);
+        }
+      }
+    }
+    sums.put(acc);
+  }
+};
+
+struct PanelF16 : PanelF32 {
+  static constexpr int64_t kUnpackedBytes = 4096;
+
+  static void unpack(const PanelFormat&, const uint8_t* group, uint8_t* to, int64_t k) {
+    const uint16_t* from = reinterpret_cast<const uint16_t*>(group);
+    float* wide = reinterpret_cast<float*>(to);
+    for (int64_t i = 0; i < k * kPanelColumns; i += kLanes) store(wide + i, load_f16(from + i));
+  }
+};
+
+// bfloat16 panels are read as they are.
+struct PanelBF16 {
+  static constexpr int64_t kTileRows = 12;
+  static constexpr int64_t kUnpackedBytes = 0;
+
+  template <int kRows>
+  static void tile(const Groups& w, Rows x, float* acc) {
+    TileSums<kRows> sums;
+    sums.take(acc);
+    const uint8_t* weights = w.data;
+    for (int64_t k = w.k; k > 0; k -= kGroupInputs, x.values += x.values_step) {
+      const uint8_t* values = x.values;
+      const int64_t pairs = ((k < kGroupInputs ? k : kGroupInputs) + 1) / 2;
+      for (int64_t pair = 0; pair < pairs; ++pair, weights += 128, values += 4) {
+        const I32 weights0 = load_bytes(weights), weights1 = load_bytes(weights + 64);
+#pragma GCC unroll 12
+        for (int r = 0; r < kRows; ++r) {
+          add_bf16_dot(sums.at[r][0], weights0, values + r * 64);
+          add_bf16_dot(sums.at[r][1], weights1, values + r * 64);
+        }
+      }
+    }
+    sums.put(acc);
+  }
+};
+
+constexpr int64_t kFewRows = 6;
+using FewF32 = PanelF32;
+using ManyF32 = PanelF32;
+using FewF16 = PanelF16;
+using ManyF16 = PanelF16;
+using FewBF16 = PanelBF16;
+using ManyBF16 = PanelBF16;
+using FewQ8 = PanelQ8;
+using ManyQ8 = PanelQ8;
+using FewQ4 = PackedQ4;
+using ManyQ4 = PanelQ4;
+
+}  // namespace
+
+}  // namespace weft::kernels::WEFT_KERNELS

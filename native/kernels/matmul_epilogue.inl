@@ -1,0 +1,71 @@
+// From the sums of a panel to its columns of the output.
+namespace weft::kernels::WEFT_KERNELS {
+
+namespace {
+
+inline F32 activate(Activation activation, F32 x) {
+  if (activation == Activation::kSiluGate) return silu(x);
+  if (activation == Activation::kGeluErf) return gelu_erf(x);
+  return gelu_tanh(x);
+}
+
+// One vector of `count` columns: value * scale + residual, the last two as the epilogue says.
+inline void finish(const Epilogue& e, int64_t row, int64_t column, F32 value, int64_t count) {
+  if (e.scale != 1.0f) value = mul(value, broadcast(e.scale));
+  float* out = e.out + row * e.out_stride + column;
+  const float* residual = e.residual ? e.residual + row * e.residual_stride + column : nullptr;
+  if (count >= kLanes) {
+    if (residual) value = add(value, load(residual));
+    if (e.streams) {
+      store_streaming(out, value);
+    } else {
+      store(out, value);
+    }
+  } else {
+    if (residual) value = add(value, load_partial(residual, count));
+    store_partial(out, value, count);
+  }
+}
+
+// sums [rows][32]: out[row][32 * panel + c] for each column c that there is.
+void finish_panel(const Epilogue& e, const float* sums, int64_t panel, int64_t rows) {
+  const int64_t first = panel * kPanelColumns;
+  for (int64_t row = 0; row < rows; ++row, sums += kPanelColumns) {
+    for (int64_t c = 0; c < kPanelColumns && first + c < e.columns; c += kLanes) {
+      const int64_t count = e.columns - first - c;
+      F32 value = load(sums + c);
+      if (e.bias) value = add(value, load_partial(e.bias + first + c, count));
+      if (e.activation != Activation::kNone) value = activate(e.activation, value);
+      finish(e, row, first + c, value, count);
+    }
+  }
+}
+
+// sums [rows][16 gate, 16 up]: out[row][16 * panel + c] = activation(gate) * up.
+void finish_gated_panel(const Epilogue& e, const float* sums, int64_t panel, int64_t rows) {
+  constexpr int64_t kHalf = kPanelColumns / 2;
+  const int64_t first = panel * kHalf;
+  for (int64_t row = 0; row < rows; ++row, sums += kPanelColumns) {
+    for (int64_t c = 0; c < kHalf && first + c < e.columns; c += kLanes) {
+      const int64_t count = e.columns - first - c;
+      F32 gate = load(sums + c), up = load(sums + kHalf + c);
+      if (e.bias) {
+        gate = add(gate, load_partial(e.bias + first + c, count));
+        up = add(up, load_partial(e.bias + e.columns + first + c, count));
+      }
+      finish(e, row, first + c, mul(activate(e.activation, gate), up), count);
+    }
+  }
+}
+
+void finish_rows(const Epilogue& e, const float* sums, int64_t panel, int64_t rows) {
+  if (e.activation == Activation::kSiluGate || e.activation == Activation::kGeluGate) {
+    finish_gated_panel(e, sums, panel, rows);
+  } else {
+    finish_panel(e, sums, panel, rows);
+  }
+}
+
+}  // namespace
+
+}  // namespace weft::kernels::WEFT_KERNELS

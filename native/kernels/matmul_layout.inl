@@ -1,0 +1,70 @@
+// Where things lie in a block of packed rows and in a group of a panel. Included by matmul.cc.
+//
+// A block of R rows, G = ceil(K / 32) groups:
+//   values  [G][R][32]   of the row form's element
+//   scales  [G][R][2]    float32: scale, scale * sum of codes       (integer forms)
+//   sums    [G][R][2]    int32: -128 * sum of the codes of each half (integer forms)
+namespace weft::kernels::WEFT_KERNELS {
+
+namespace {
+
+constexpr int64_t form_bytes(RowForm form) {
+  return form == RowForm::kI8 ? 1 : form == RowForm::kI16 || form == RowForm::kBF16 ? 2 : 4;
+}
+constexpr bool is_quantized(RowForm form) { return form != RowForm::kF32 && form != RowForm::kBF16; }
+
+constexpr int64_t num_groups(int64_t k) { return (k + kGroupInputs - 1) / kGroupInputs; }
+
+inline int64_t values_bytes(RowForm form, int64_t rows, int64_t k) {
+  const int64_t bytes = num_groups(k) * rows * kGroupInputs * form_bytes(form);
+  return (bytes + 63) / 64 * 64;
+}
+
+// A block's arrays at one group and row, and how far on the next group is.
+struct Rows {
+  const uint8_t* values;
+  const float* scales;
+  const int32_t* sums;
+  int64_t values_step;  // bytes
+  int64_t scales_step;  // elements, of sums too
+};
+
+inline Rows rows_at(const RowBlock& block, int64_t group, int64_t row) {
+  const int64_t row_bytes = kGroupInputs * form_bytes(block.form);
+  const int64_t index = group * block.rows + row;
+  uint8_t* after = block.data + values_bytes(block.form, block.rows, block.k);
+  float* scales = reinterpret_cast<float*>(after);
+  int32_t* sums = reinterpret_cast<int32_t*>(scales + 2 * num_groups(block.k) * block.rows);
+  return {block.data + index * row_bytes, scales + 2 * index, sums + 2 * index, block.rows * row_bytes,
+          2 * block.rows};
+}
+
+// Consecutive groups of a panel, `step` bytes apart: k inputs, as they are packed or unpacked.
+struct Groups {
+  const PanelFormat& format;
+  const uint8_t* data;
+  int64_t step;
+  int64_t k;
+};
+
+// The scales and minimums of a group of an integer panel follow its codes.
+inline F32 load_scale(const uint8_t* from, int64_t index, int32_t scale_bytes) {
+  return scale_bytes == 2 ? load_f16(reinterpret_cast<const uint16_t*>(from) + index)
+                          : load(reinterpret_cast<const float*>(from) + index);
+}
+
+// Writes [scales_per_group][32] scales and, unless there are none, 32 minimums as float32.
+inline void widen_scales(const PanelFormat& format, const uint8_t* from, float* to) {
+  const int64_t num_scales = format.scales_per_group * kPanelColumns;
+  for (int64_t i = 0; i < num_scales; i += kLanes) store(to + i, load_scale(from, i, format.scale_bytes));
+  if (format.minimum == Minimum::kNone) return;
+  for (int64_t i = 0; i < kPanelColumns; i += kLanes) {
+    const F32 minimum = format.minimum == Minimum::kStored ? load_scale(from, num_scales + i, format.scale_bytes)
+                                                           : mul(broadcast(-8.0f), load(to + i));
+    store(to + num_scales + i, minimum);
+  }
+}
+
+}  // namespace
+
+}  // namespace weft::kernels::WEFT_KERNELS

@@ -1,0 +1,61 @@
+// Packs rows: normalise, then round to the form that the product of an instruction set reads.
+namespace weft::kernels::WEFT_KERNELS {
+
+namespace {
+
+// What one group of 32 values of a row becomes; where its parts go. Defined with each instruction set:
+//   void quantize_group(const float* x, RowForm form, uint8_t* values, float* scales, int32_t* sums)
+//   void round_group_bf16(const float* x, uint8_t* values)
+
+void copy_group(const float* x, uint8_t* values) {
+  float* to = reinterpret_cast<float*>(values);
+  for (int64_t i = 0; i < kGroupInputs; i += kLanes) store(to + i, load(x + i));
+}
+
+// The row as it is multiplied, zeros after its end up to a whole group; in place where nothing changes.
+const float* prepare_row(const RowSource& source, int64_t index, float* row) {
+  const float* x = source.x + index * source.row_stride;
+  const int64_t padded = num_groups(source.k) * kGroupInputs;
+  if (source.norm == RowNorm::kNone && padded == source.k) return x;
+  if (source.norm == RowNorm::kRms) {
+    rms_norm_row(x, source.norm_weight, row, source.k, source.eps);
+  } else if (source.norm == RowNorm::kLayer) {
+    layer_norm_row(x, source.norm_weight, source.norm_bias, row, source.k, source.eps);
+  } else {
+    memcpy(row, x, source.k * sizeof(float));
+  }
+  for (int64_t i = source.k; i < padded; ++i) row[i] = 0.0f;
+  return row;
+}
+
+void pack_row(const float* x, const RowBlock& block, int64_t row) {
+  Rows to = rows_at(block, 0, row);
+  for (int64_t group = 0; group < num_groups(block.k); ++group, x += kGroupInputs) {
+    uint8_t* values = const_cast<uint8_t*>(to.values) + group * to.values_step;
+    const int64_t at = group * to.scales_step;
+    if (block.form == RowForm::kF32) {
+      copy_group(x, values);
+    } else if (block.form == RowForm::kBF16) {
+      round_group_bf16(x, values);
+    } else {
+      quantize_group(x, block.form, values, const_cast<float*>(to.scales) + at, const_cast<int32_t*>(to.sums) + at);
+    }
+  }
+}
+
+void pack_rows(const RowSource* source, const RowBlock* blocks, int num_blocks, int64_t first, int64_t last,
+               float* row) {
+  for (int64_t index = first; index < last; ++index) {
+    const float* x = prepare_row(*source, index, row);
+    for (int block = 0; block < num_blocks; ++block) pack_row(x, blocks[block], index);
+  }
+}
+
+size_t block_bytes(RowForm form, int64_t rows, int64_t k) {
+  const int64_t quantized = is_quantized(form) ? 16 * num_groups(k) * rows : 0;
+  return static_cast<size_t>((values_bytes(form, rows, k) + quantized + 63) / 64 * 64);
+}
+
+}  // namespace
+
+}  // namespace weft::kernels::WEFT_KERNELS

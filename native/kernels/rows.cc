@@ -1,0 +1,100 @@
+#include "kernels/rows.h"
+
+#include <string.h>
+
+#include "kernels/kernel_set.h"
+#include "kernels/simd.h"
+
+#include "kernels/norms.h"
+
+namespace weft::kernels::WEFT_KERNELS {
+
+namespace {
+
+void add_row(const float* a, const float* b, float* out, int64_t columns) {
+  int64_t i = 0;
+  for (; i + kLanes <= columns; i += kLanes) store(out + i, add(load(a + i), load(b + i)));
+  store_partial(out + i, add(load_partial(a + i, columns - i), load_partial(b + i, columns - i)), columns - i);
+}
+
+void silu_gate_row(const float* x, float* out, int64_t features) {
+  const float* up = x + features;
+  int64_t i = 0;
+  for (; i + kLanes <= features; i += kLanes) store(out + i, mul(silu(load(x + i)), load(up + i)));
+  const int64_t rest = features - i;
+  store_partial(out + i, mul(silu(load_partial(x + i, rest)), load_partial(up + i, rest)), rest);
+}
+
+void gelu_tanh_row(const float* x, float* out, int64_t columns) {
+  int64_t i = 0;
+  for (; i + kLanes <= columns; i += kLanes) store(out + i, gelu_tanh(load(x + i)));
+  store_partial(out + i, gelu_tanh(load_partial(x + i, columns - i)), columns - i);
+}
+
+void gelu_erf_row(const float* x, float* out, int64_t columns) {
+  int64_t i = 0;
+  for (; i + kLanes <= columns; i += kLanes) store(out + i, gelu_erf(load(x + i)));
+  store_partial(out + i, gelu_erf(load_partial(x + i, columns - i)), columns - i);
+}
+
+// sin and cos on [-pi/4, pi/4] by the polynomials of Cephes sinf and cosf.
+inline F32 sin_quarter(F32 x) {
+  const F32 square = mul(x, x);
+  F32 p = broadcast(-1.9515295891e-4f);
+  p = fma(p, square, broadcast(8.3321608736e-3f));
+  p = fma(p, square, broadcast(-1.6666654611e-1f));
+  return fma(mul(p, square), x, x);
+}
+inline F32 cos_quarter(F32 x) {
+  const F32 square = mul(x, x);
+  F32 p = broadcast(2.443315711809948e-5f);
+  p = fma(p, square, broadcast(-1.388731625493765e-3f));
+  p = fma(p, square, broadcast(4.166664568298827e-2f));
+  return fma(mul(square, square), p, fma(square, broadcast(-0.5f), broadcast(1.0f)));
+}
+
+// A whole turn is 2^32; the nearest quarter turn is taken away, and put back by a swap of sign and place.
+void rotary_angles(int64_t position, const uint64_t* turns, int64_t count, float scale, float* cosines, float* sines) {
+  static const float kQuarterCosine[4] = {1.0f, 0.0f, -1.0f, 0.0f};
+  static const float kQuarterSine[4] = {0.0f, 1.0f, 0.0f, -1.0f};
+  const F32 radians = broadcast(1.4629180792671596e-9f);  // 2 pi / 2^32
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t lanes = count - i < kLanes ? count - i : kLanes;
+    float rest[kLanes] = {}, quarter_cosine[kLanes] = {}, quarter_sine[kLanes] = {};
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      const uint32_t turn = static_cast<uint32_t>((static_cast<uint64_t>(position) * turns[i + lane]) >> 32);
+      const uint32_t quarter = (turn + 0x20000000u) >> 30;
+      rest[lane] = static_cast<float>(static_cast<int32_t>(turn - (quarter << 30)));
+      quarter_cosine[lane] = kQuarterCosine[quarter] * scale;
+      quarter_sine[lane] = kQuarterSine[quarter] * scale;
+    }
+    const F32 angle = mul(load(rest), radians);
+    const F32 sine = sin_quarter(angle), cosine = cos_quarter(angle);
+    const F32 qc = load(quarter_cosine), qs = load(quarter_sine);
+    store_partial(cosines + i, sub(mul(cosine, qc), mul(sine, qs)), lanes);
+    store_partial(sines + i, add(mul(sine, qc), mul(cosine, qs)), lanes);
+  }
+}
+
+void rotary_row(const float* x, float* out, const float* cosines, const float* sines, int64_t heads, int64_t head_dim,
+                int64_t rotary_dim) {
+  const int64_t half = rotary_dim / 2;
+  for (int64_t head = 0; head < heads; ++head, x += head_dim, out += head_dim) {
+    for (int64_t i = 0; i < half; i += kLanes) {
+      const int64_t count = half - i;
+      const F32 a = load_partial(x + i, count), b = load_partial(x + half + i, count);
+      const F32 cosine = load_partial(cosines + i, count), sine = load_partial(sines + i, count);
+      store_partial(out + i, sub(mul(a, cosine), mul(b, sine)), count);
+      store_partial(out + half + i, add(mul(b, cosine), mul(a, sine)), count);
+    }
+    if (out != x && rotary_dim < head_dim)
+      memcpy(out + rotary_dim, x + rotary_dim, (head_dim - rotary_dim) * sizeof(float));
+  }
+}
+
+}  // namespace
+
+const RowKernels kRows = {rms_norm_row, layer_norm_row, add_row,       silu_gate_row,
+                          gelu_tanh_row, gelu_erf_row,  rotary_angles, rotary_row};
+
+}  // namespace weft::kernels::WEFT_KERNELS

@@ -1,0 +1,28 @@
+// The set of kernels of one instruction set, chosen once at start.
+#pragma once
+
+#include "kernels/attention.h"
+#include "kernels/limits.h"
+#include "kernels/matmul.h"
+#include "kernels/rows.h"
+#include "kernels/sampling.h"
+
+namespace weft {
+
+struct Kernels {
+  const char* isa;
+  const MatmulKernels* matmul;
+  const RowKernels* rows;
+  const AttentionKernels* attention;
+  const SamplingKernels* sampling;
+  const LimitKernels* limits;
+};
+
+// The tables that were compiled in. Whether the machine can run one is decided in isa/.
+const Kernels* portable_kernels();
+#if defined(WEFT_X86)
+const Kernels* avx2_kernels();
+const Kernels* avx512_kernels();
+#endif
+
+}  // namespace weft

@@ -1,0 +1,39 @@
+#include "memory/available.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include <algorithm>
+
+namespace weft {
+
+namespace {
+
+// The first number in a file that matches `format`, or `fallback`.
+int64_t read_number(const char* path, const char* format, int64_t fallback) {
+  FILE* file = fopen(path, "r");
+  if (file == nullptr) return fallback;
+  char line[256];
+  int64_t value = fallback;
+  while (fgets(line, sizeof(line), file) != nullptr)
+    if (sscanf(line, format, &value) == 1) break;
+  fclose(file);
+  return value;
+}
+
+int64_t system_available_bytes() {
+  const int64_t kilobytes = read_number("/proc/meminfo", "MemAvailable: %" SCNd64, -1);
+  return kilobytes < 0 ? INT64_MAX : kilobytes * 1024;
+}
+
+int64_t group_available_bytes() {
+  const int64_t limit = read_number("/sys/fs/cgroup/memory.max", "%" SCNd64, -1);  // "max": no limit
+  const int64_t used = read_number("/sys/fs/cgroup/memory.current", "%" SCNd64, 0);
+  return limit < 0 ? INT64_MAX : std::max<int64_t>(0, limit - used);
+}
+
+}  // namespace
+
+int64_t available_bytes() { return std::min(system_available_bytes(), group_available_bytes()); }
+
+}  // namespace weft

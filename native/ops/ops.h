@@ -1,0 +1,25 @@
+// The factories of all operations. Each throws Error(kPlan) when its node does not fit; the operands and
+// attributes of each are those of the class with the same name in src/weft/ops.
+#pragma once
+
+#include <memory>
+
+#include "ops/op.h"
+
+namespace weft {
+
+std::unique_ptr<Op> make_add(const NodeSpec& spec);
+std::unique_ptr<Op> make_attention(const NodeSpec& spec);
+std::unique_ptr<Op> make_embedding(const NodeSpec& spec);
+std::unique_ptr<Op> make_gather_rows(const NodeSpec& spec);
+std::unique_ptr<Op> make_gelu(const NodeSpec& spec);
+std::unique_ptr<Op> make_kv_write(const NodeSpec& spec);
+std::unique_ptr<Op> make_layer_norm(const NodeSpec& spec);
+std::unique_ptr<Op> make_linear(const NodeSpec& spec);
+std::unique_ptr<Op> make_log_probs(const NodeSpec& spec);
+std::unique_ptr<Op> make_rms_norm(const NodeSpec& spec);
+std::unique_ptr<Op> make_rotary(const NodeSpec& spec);
+std::unique_ptr<Op> make_sample(const NodeSpec& spec);
+std::unique_ptr<Op> make_silu_gate(const NodeSpec& spec);
+
+}  // namespace weft

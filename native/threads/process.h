@@ -1,0 +1,31 @@
+// What the pool needs to know of its process and machine.
+#pragma once
+
+#include <stdint.h>
+
+namespace weft {
+
+// The number of times that this process's line of ancestors forked since the library was loaded: differs
+// from an earlier value exactly in a child of the process that read it. Costs one load.
+uint64_t fork_generation();
+
+// Processors that this process may run on: the affinity mask, without regard to a quota. At least 1.
+int affinity_cores();
+
+// Blocks the signals of this thread that are no faults of its own, for the life of the object. Threads
+// started under it never run such a handler: the interpreter's main thread gets Ctrl-C.
+class BlockSignals {
+ public:
+  BlockSignals();
+  ~BlockSignals();
+  BlockSignals(const BlockSignals&) = delete;
+  BlockSignals& operator=(const BlockSignals&) = delete;
+
+ private:
+  alignas(16) unsigned char before_[128];
+};
+
+// Names the calling thread in debuggers and profiles, as "weft-<team>.<thread>".
+void name_this_thread(int team, int thread);
+
+}  // namespace weft

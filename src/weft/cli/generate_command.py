@@ -1,0 +1,92 @@
+"""weft generate: continues a prompt, streamed to stdout; statistics go to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import IO, Any
+
+import click
+
+from weft.cli.options import engine_flags, flag, given, model_flag, sampling_flags
+from weft.config import EngineConfig
+from weft.serve.sampling import SamplingParams
+
+
+@click.command("generate")
+@model_flag
+@flag("-p", "--prompt", help="The prompt; by default what comes on stdin.")
+@flag("-f", "--file", "prompt_file", type=click.File(encoding="utf-8"), help="Read the prompt from a file; - is stdin.")
+@sampling_flags()
+@engine_flags
+@flag("--json", "as_json", is_flag=True, help="Print one JSON object, at the end, in place of the text.")
+@flag("--trace", "trace_path", type=click.Path(dir_okay=False), help="Write a timeline of the threads to this file.")
+@flag("-q", "--quiet", is_flag=True, help="No statistics.")
+def command(model: str, **values: Any) -> None:
+    """Continue a prompt. The text is streamed to stdout, statistics go to stderr.
+
+    The prompt comes from -p, from a file, or from stdin.
+    """
+    settings = given(SamplingParams, values)
+    engine = given(EngineConfig, values)
+    SamplingParams(**settings)  # wrong settings are said before a model is loaded
+    prompt = read_prompt(values["prompt"], values["prompt_file"])
+    _generate(model, prompt, engine, settings, values)
+
+
+def read_prompt(prompt: str | None, file: IO[str] | None) -> str:
+    """The prompt from the flag, the file or stdin. Raises a usage error when there is none, or two."""
+    if prompt is not None and file is not None:
+        raise click.UsageError("Expected one prompt, got -p and -f; leave one out.")
+    if prompt is not None:
+        return prompt
+    source = file or click.get_text_stream("stdin", encoding="utf-8")
+    if file is None and sys.stdin.isatty():
+        raise click.UsageError("Expected a prompt, got none; pass -p TEXT, -f FILE, or pipe it to stdin.")
+    try:
+        return source.read()
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"Expected a prompt in UTF-8, got other bytes ({error}); convert it.") from error
+
+
+def _generate(
+    model: str, prompt: str, engine: dict[str, Any], settings: dict[str, Any], values: dict[str, Any]
+) -> None:
+    # Here, since they bring numpy and the native core: `weft generate --help` needs neither.
+    from weft.cli.output import Speedometer, write_text
+    from weft.serve.trace import trace_to
+    from weft.tasks.model import load
+
+    as_json = values["as_json"]
+    with ExitStack() as open_things:
+        loaded = open_things.enter_context(load(model, **engine))
+        if values["trace_path"]:
+            open_things.enter_context(trace_to(loaded.runner, values["trace_path"]))
+        speed = Speedometer()
+        stream = loaded.stream(prompt, **settings)
+        try:
+            for piece in stream:
+                speed.count(piece)
+                if not as_json:
+                    write_text(piece.text)
+        finally:
+            stream.close()
+            completion = stream.completion
+            if as_json:
+                print(json.dumps({**asdict(completion), "statistics": speed.numbers(completion)}, ensure_ascii=False))
+            elif completion.text and not completion.text.endswith("\n") and sys.stdout.isatty():
+                write_text("\n")
+            if completion.logprobs is not None and not as_json:
+                _print_logprobs(completion, loaded.tokenizer)
+            if not values["quiet"]:
+                print(speed.line(completion, loaded.pool.num_threads), file=sys.stderr)
+
+
+def _print_logprobs(completion: Any, tokenizer: Any) -> None:
+    """A line on stderr for each token: its log-probability, its text, and the alternatives."""
+    alternatives = completion.top_logprobs or [{}] * len(completion.token_ids)
+    for token, logprob, others in zip(completion.token_ids, completion.logprobs, alternatives, strict=True):
+        listed = "  ".join(f"{tokenizer.decode([other])!r} {value:.4f}" for other, value in others.items())
+        print(f"{logprob:10.4f}  {tokenizer.decode([token])!r:20} {listed}", file=sys.stderr)

@@ -1,0 +1,121 @@
+"""The command itself: finds the subcommand, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from weft import __version__
+from weft.errors import WeftError
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+COMMANDS = {
+    "generate": "Continue a prompt.",
+    "chat": "Talk with a model.",
+    "pull": "Fetch a model.",
+    "list": "Show the models at hand.",
+    "rm": "Remove a model.",
+    "info": "Show the machine, and the threads that weft would use.",
+    "bench": "Measure this machine and a model on it.",
+    "trace": "Summarize a timeline of threads.",
+}
+
+
+class _Commands(click.Group):
+    """Subcommands that are imported when they are called: the others' imports cost nothing."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"weft.cli.{name}_command")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every flag has an environment twin: --top-p is WEFT_TOP_P. WEFT_DEBUG=1 shows tracebacks.",
+)
+@click.version_option(__version__, prog_name="weft", message="%(prog)s %(version)s")
+def weft() -> None:
+    """Run language models on the CPU cores you have."""
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        code = weft.main(standalone_mode=False)
+        sys.stdout.flush()
+    except BaseException as error:
+        if os.environ.get("WEFT_DEBUG") == "1" and not isinstance(error, SystemExit):
+            raise
+        code = _report(error)
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    # What is still held (pools, mapped files) goes with the process, at once.
+    _quiet_stdout()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: BaseException) -> int:
+    """Says on stderr what went wrong, in one line; gives the exit code."""
+    match error:
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else EXIT_FAILURE
+        case click.exceptions.Exit():
+            return error.exit_code
+        case KeyboardInterrupt() | click.Abort():
+            _say("interrupted")
+            return EXIT_INTERRUPTED
+        case BrokenPipeError():
+            return EXIT_FAILURE
+        case click.UsageError():
+            error.show()
+            return EXIT_USAGE
+        case click.ClickException():
+            _say(error.format_message())
+            return EXIT_FAILURE
+        case WeftError() | OSError() | MemoryError():
+            _say(str(error) or type(error).__name__)
+            return EXIT_USAGE if _is_usage(error) else EXIT_FAILURE
+        case _:
+            _say(f"{type(error).__name__}: {error}; this is a fault of weft (WEFT_DEBUG=1 shows where)")
+            return EXIT_FAILURE
+
+
+def _is_usage(error: BaseException) -> bool:
+    """A setting out of range is as wrong as a flag that does not exist."""
+    from weft.errors import ConfigError
+
+    return isinstance(error, ConfigError)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print("weft: " + " ".join(text.split()), file=sys.stderr)
+
+
+def _quiet_stdout() -> None:
+    """Keeps the interpreter from complaining of a pipe that its reader has left."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+

@@ -1,0 +1,104 @@
+"""Settings as frozen dataclasses: each default in one place, from which flags and reference texts are made.
+
+A field made by `setting` carries its command-line flags and its help; `weft.cli.options` turns fields into
+flags and each flag into its environment twin WEFT_<FLAG>.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from weft.errors import ConfigError
+
+QUANT_KINDS = ("f32", "bf16", "q8", "q4")
+KV_DTYPES = ("f16", "f32")
+
+_BYTE_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+_BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
+
+
+def setting(default: Any, *flags: str, help: str, choices: tuple[str, ...] = ()) -> Any:
+    """A dataclass field with its command-line `flags`, its `help` and the values it may take."""
+    return field(default=default, metadata={"flags": flags, "help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How a model is loaded and run. Raises ConfigError for a value that cannot be."""
+
+    threads: int | None = setting(
+        None, "-t", "--threads", help="Threads to compute with; by default what the machine grants."
+    )
+    teams: int = setting(1, "--teams", help="Teams that the threads are split into.")
+    quant: str | None = setting(
+        None,
+        "--quant",
+        choices=QUANT_KINDS,
+        help="Requantize the weights at load; by default as in the file.",
+    )
+    kv_dtype: str = setting("f16", "--kv-dtype", choices=KV_DTYPES, help="Element type of the KV cache.")
+    max_context: int | None = setting(
+        None, "-c", "--ctx-size", help="Longest text of one request, in tokens; by default the model's own."
+    )
+    kv_memory: int | str | None = setting(
+        None, "--kv-memory", help="Memory for the KV cache, such as 512MiB; by default what fits well."
+    )
+    max_rows: int = setting(512, "--max-rows", help="Most tokens in one step, prompts and answers together.")
+    max_running: int = setting(256, "--max-running", help="Most requests that run at once.")
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "max_context"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        for name in ("teams", "max_rows", "max_running"):
+            check_count(name, getattr(self, name))
+        check_choice("quant", self.quant, (None, *QUANT_KINDS))
+        check_choice("kv_dtype", self.kv_dtype, KV_DTYPES)
+        if self.threads is not None and self.teams > self.threads:
+            raise ConfigError(
+                f"Expected at most one team a thread, got {self.teams} teams of {self.threads} threads; "
+                "lower teams or raise threads."
+            )
+        if self.kv_memory is not None:
+            object.__setattr__(self, "kv_memory", parse_bytes(self.kv_memory))
+
+    @property
+    def kv_memory_bytes(self) -> int | None:
+        """The KV cache's memory in bytes, or None where it was left to weft."""
+        return None if self.kv_memory is None else parse_bytes(self.kv_memory)
+
+
+def check_count(name: str, value: object) -> None:
+    """Raises ConfigError unless `value` is a whole number of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"Expected {name} to be a whole number of at least 1, got {value!r}; raise it.")
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raises ConfigError unless `value` is one of `choices`."""
+    if value not in choices:
+        listed = ", ".join("none" if choice is None else str(choice) for choice in choices)
+        raise ConfigError(f"Expected {name} to be one of {listed}, got {value!r}; choose one of them.")
+
+
+def parse_bytes(value: int | str) -> int:
+    """Bytes of a number or of a text such as "512MiB", "2 GB", "1.5g". Raises ConfigError."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", str(value).lower())
+    units = {**_BYTE_UNITS, **_BINARY_UNITS}
+    if match is None or match[2] not in units or float(match[1]) == 0:
+        raise ConfigError(f"Expected a size in bytes such as 512MiB or 2GB, got {value!r}; write it so.")
+    return int(float(match[1]) * units[match[2]])
+
+
+def format_bytes(count: float) -> str:
+    """`count` bytes for people, such as 1.5 GiB."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

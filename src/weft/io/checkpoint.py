@@ -1,0 +1,164 @@
+"""One view of a model's files, whatever their format: configuration, tensors, tokenizer, chat template.
+
+`open_checkpoint` takes a GGUF file, a Hugging Face folder, or a llama2.c model; names of models are
+resolved to such paths by `weft.io.sources`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from weft.errors import ModelFileError, ModelNotFoundError
+from weft.io.tensor_source import TensorSource
+from weft.io.tokenizer import Tokenizer
+
+_FINGERPRINT_BYTES = 1 << 16
+# Files of a folder that what is computed from it depends on.
+_FINGERPRINT_SUFFIXES = (".json", ".safetensors", ".gguf", ".bin", ".model", ".txt", ".jinja", ".bpe")
+
+
+@dataclass
+class Checkpoint:
+    """A model as it lies on disk.
+
+    `config`: Hugging Face's config.json terms, also for other formats. `tensors`: Hugging Face names, views
+    of the mapped files. `generation_config`: its defaults for sampling, where the model has some.
+    `identity`: changes when the files do. May be read from several threads.
+    """
+
+    path: Path
+    format: str
+    config: dict[str, Any]
+    tensors: Mapping[str, TensorSource]
+    identity: str
+    generation_config: dict[str, Any] = field(default_factory=dict)
+    chat_template: str | None = None
+    load_tokenizer: Callable[[], Tokenizer] | None = None
+    release: Callable[[], None] = lambda: None
+    _tokenizer: Tokenizer | None = None
+
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, built on the first call. Raises TokenizerError."""
+        if self._tokenizer is None:
+            assert self.load_tokenizer is not None
+            self._tokenizer = self.load_tokenizer()
+        return self._tokenizer
+
+    def eos_ids(self) -> tuple[int, ...]:
+        """Every token that ends a text: by the generation settings, the configuration, the tokenizer."""
+        listed: list[int] = []
+        for settings in (self.generation_config, self.config):
+            value = settings.get("eos_token_id")
+            listed += [v for v in (value if isinstance(value, list) else [value]) if type(v) is int]
+        return tuple(dict.fromkeys([*listed, *self.tokenizer().eos_ids]))
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """The model at `path`: a .gguf file, a folder, a .safetensors file of a folder, or llama2.c's .bin file.
+
+    Weights are mapped, not read. Raises ModelNotFoundError, ModelFileError.
+    """
+    place = model_file(Path(path))
+    if place.is_dir():
+        from weft.io.hf_folder import open_folder
+
+        return open_folder(place, fingerprint(place))
+    if place.suffix == ".bin":
+        return _open_llama2c(place)
+    return _open_gguf(place)
+
+
+def model_file(path: Path) -> Path:
+    """The file or folder of the model that `path` points at. Raises ModelNotFoundError, ModelFileError."""
+    if path.is_file():
+        return (
+            path.parent if path.suffix == ".safetensors" and (path.parent / "config.json").is_file() else path
+        )
+    if not path.is_dir():
+        raise ModelNotFoundError(f"{path} does not exist: check the path")
+    if (path / "config.json").is_file():
+        return path
+    for pattern in ("*.gguf", "*.bin"):
+        found = [file for file in sorted(path.glob(pattern)) if file.name != "tokenizer.bin"]
+        if len(found) > 1:
+            raise ModelFileError(
+                f"{path} holds several models, name one: {', '.join(file.name for file in found[:8])}"
+            )
+        if found:
+            return found[0]
+    raise ModelFileError(
+        f"{path} holds no model: config.json with safetensors, or a .gguf file, was expected"
+    )
+
+
+def fingerprint(path: Path) -> str:
+    """A name for the present state of the model's files: 32 hexadecimal digits.
+
+    From each file's path, size, time of change and first bytes (which hold the header), so it is found
+    without parsing anything. Raises ModelFileError when a file cannot be read.
+    """
+    place = model_file(path).resolve()
+    if place.is_dir():
+        files = sorted(
+            file for file in place.iterdir() if file.suffix in _FINGERPRINT_SUFFIXES and file.is_file()
+        )
+    else:
+        companion = place.with_name("tokenizer.bin")
+        files = [place, companion] if place.suffix == ".bin" and companion.is_file() else [place]
+    digest = hashlib.sha256(str(place).encode("utf-8", "surrogateescape"))
+    try:
+        for file in files:
+            status = file.stat()
+            digest.update(
+                f"\0{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode("utf-8", "surrogateescape")
+            )
+            with open(file, "rb") as opened:
+                digest.update(opened.read(_FINGERPRINT_BYTES))
+    except OSError as error:
+        raise ModelFileError(f"{place} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()[:32]
+
+
+def _open_gguf(path: Path) -> Checkpoint:
+    from weft.io.gguf import open_gguf
+    from weft.io.gguf_checkpoint import gguf_tensors
+    from weft.io.gguf_config import architecture_of, config_from_gguf
+    from weft.io.gguf_tokenizer import tokenizer_from_gguf
+
+    file = open_gguf(path)
+    config = config_from_gguf(file)
+    template = file.metadata.get("tokenizer.chat_template")
+    assert file.mapping is not None
+    return Checkpoint(
+        path=path,
+        format="gguf",
+        config=config,
+        tensors=gguf_tensors(file, architecture_of(file), config),
+        identity=fingerprint(path),
+        chat_template=template if isinstance(template, str) else None,
+        load_tokenizer=partial(tokenizer_from_gguf, file),
+        release=file.mapping.advise_dont_need,
+    )
+
+
+def _open_llama2c(path: Path) -> Checkpoint:
+    from weft.io.llama2c import llama2c_tokenizer, read_llama2c
+    from weft.io.mapped_file import MappedFile
+
+    mapping = MappedFile(path)
+    config, tensors = read_llama2c(mapping)
+    return Checkpoint(
+        path=path,
+        format="llama2c",
+        config=config,
+        tensors=tensors,
+        identity=fingerprint(path),
+        load_tokenizer=partial(llama2c_tokenizer, path.with_name("tokenizer.bin"), config["vocab_size"]),
+        release=mapping.advise_dont_need,
+    )

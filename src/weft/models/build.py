@@ -1,0 +1,34 @@
+"""From a configuration and weights to a plan."""
+
+from __future__ import annotations
+
+from weft.models.config import ModelConfig
+from weft.models.layers import record_outputs, step_inputs
+from weft.models.registry import architecture
+from weft.plan import Plan, Recorder, Weights, freeze
+from weft.types import OUTPUTS, ROWS, DType
+
+
+def build_plan(
+    config: ModelConfig,
+    weights: Weights,
+    rows: int,
+    outputs: int,
+    purpose: str = "generate",
+    context: int | None = None,
+    cache_dtype: DType = DType.F16,
+    fuse: bool = True,
+) -> Plan:
+    """A plan of the model for steps of at most `rows` tokens, of which at most `outputs` ask for a next
+    token.
+
+    purpose: "generate" samples tokens, "score" gives log-probabilities of targets, "logits" gives the logits.
+    context: the longest text that will run, by default the model's own limit. Inputs of a run: see
+    `weft.models.layers.Step` and `record_outputs`. Raises PlanError when weights and configuration disagree.
+    """
+    r = Recorder(weights)
+    step = step_inputs(r, config, cache_dtype)
+    family = architecture(config.architecture)
+    logits = family.record_logits(r, config, step, context or config.max_context)
+    record_outputs(r, logits, purpose)
+    return freeze(r.finish(), {ROWS: rows, OUTPUTS: outputs}, fuse)

@@ -1,0 +1,99 @@
+"""Pieces that architectures share: inputs of a step, attention over the cache, and what follows the last
+layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from weft import ops
+from weft.errors import ConfigError
+from weft.models.config import ModelConfig
+from weft.ops import Matrix
+from weft.ops.sample import INT_SETTINGS, REAL_SETTINGS, Sample
+from weft.plan import Parameter, Recorder, State
+from weft.types import BLOCKS, OUTPUTS, SEQUENCES, DType
+
+PURPOSES = ("generate", "score", "logits")
+
+# Inputs of `sample` and their rows, columns and types: see `weft.ops.sample`.
+SAMPLE_INPUTS = {
+    "real_settings": (OUTPUTS, len(REAL_SETTINGS), DType.F32),
+    "int_settings": (OUTPUTS, len(INT_SETTINGS), DType.I32),
+    "history": ("history", 1, DType.I32),
+    "bias_ids": ("biases", 1, DType.I32),
+    "bias_values": ("biases", 1, DType.F32),
+    "mask_words": ("mask", 1, DType.U32),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """The inputs of a step, by the names that a run passes.
+
+    tokens, positions, slots: i32[rows, 1], each row's token, place in its text, and place in the cache.
+    sequences i32[sequences, 4], block_table i32[blocks, 1]: see `weft.ops.attention.Attention`.
+    output_rows i32[outputs, 1]: the rows whose next token is asked for.
+    """
+
+    tokens: Matrix
+    positions: Matrix
+    slots: Matrix
+    sequences: Matrix
+    block_table: Matrix
+    output_rows: Matrix
+    cache: State
+
+
+def step_inputs(r: Recorder, config: ModelConfig, cache_dtype: DType) -> Step:
+    """Declares the inputs and the cache of a step."""
+    return Step(
+        tokens=r.input("tokens"),
+        positions=r.input("positions"),
+        slots=r.input("slots"),
+        sequences=r.input("sequences", SEQUENCES, columns=4),
+        block_table=r.input("block_table", BLOCKS),
+        output_rows=r.input("output_rows", OUTPUTS),
+        cache=r.cache("cache", config.cache_type(cache_dtype)),
+    )
+
+
+def cached_attention(step: Step, config: ModelConfig, layer: int, q: Matrix, k: Matrix, v: Matrix) -> Matrix:
+    """Attention of q f32[rows, heads · head_dim] to the texts so far, k and v of these rows included."""
+    ops.kv_write(k, v, step.cache, step.slots, layer, config.kv_heads, config.head_dim)
+    return ops.attention(
+        q,
+        step.cache,
+        step.sequences,
+        step.block_table,
+        layer,
+        config.heads,
+        config.kv_heads,
+        config.head_dim,
+        window=config.windows[layer],
+    )
+
+
+def optional_weight(r: Recorder, name: str, present: bool) -> Parameter | None:
+    """The weight `name` where the configuration says that the model has it."""
+    return r.weight(name) if present else None
+
+
+def head_name(config: ModelConfig) -> str:
+    """The weight that turns features into logits: the embedding itself where the model ties them."""
+    return "embedding" if config.tied_head else "head"
+
+
+def record_outputs(r: Recorder, logits: Matrix, purpose: str) -> None:
+    """Records what a step gives for its logits f32[outputs, V]. Raises ConfigError for an unknown purpose."""
+    if purpose == "generate":
+        settings = [r.input(name, *kind) for name, kind in SAMPLE_INPUTS.items()]
+        results = ops.sample(logits, *settings)
+        for name, result in zip(Sample.outputs, results, strict=True):
+            r.output(name, result)
+    elif purpose == "score":
+        r.output("log_probs", ops.log_probs(logits, r.input("targets", OUTPUTS)))
+    elif purpose == "logits":
+        r.output("logits", logits)
+    else:
+        raise ConfigError(f"Expected a purpose among {PURPOSES}, got {purpose!r}; choose one of these.")

@@ -1,0 +1,193 @@
+"""Weights from a model's files: packed once on the pool, kept on disk, mapped at the next start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weft.errors import ModelFileError
+from weft.io.checkpoint import Checkpoint, fingerprint, open_checkpoint
+from weft.io.packed_cache import PackedKey, PackedModel, open_packed, write_packed
+from weft.io.tensor_source import WEIGHT_KINDS, TensorSource
+from weft.io.tokenizer import Tokenizer
+from weft.models.config import ModelConfig
+from weft.models.registry import architecture, read_config
+from weft.models.weight_spec import Role, WeightSpec
+from weft.runtime import Pool, Weight, WeightPart
+from weft.types import Array
+
+ModelWeights = dict[str, Weight | Array]
+
+# Changes whenever the same files would be packed into other bytes or under other names.
+PACKING_VERSION = 1
+PANEL_LAYOUT = "panels-of-32"  # of all instruction sets
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be planned: configuration, weights by weft name, and what generation needs of its
+    files.
+
+    `settings` is config.json, `generation_config` its defaults for sampling. `tokenizer()` builds it once.
+    """
+
+    config: ModelConfig
+    weights: Mapping[str, Weight | Array]
+    settings: Mapping[str, Any]
+    generation_config: Mapping[str, Any]
+    chat_template: str | None
+    tokenizer: Callable[[], Tokenizer]
+
+
+def load_model(path: str | Path, pool: Pool, quant: str | None = None) -> LoadedModel:
+    """The model at `path`, a file or a folder, from packed weights on disk where an earlier start left them.
+
+    quant: "f32", "bf16", "q8" or "q4" requantizes matrices; by default they keep the file's precision. Raises
+    ModelNotFoundError, ModelFileError, UnsupportedError, OutOfMemoryError.
+    """
+    packed = open_packed(_key(fingerprint(Path(path)), quant))
+    if packed is not None and (loaded := _from_packed(packed)) is not None:
+        return loaded
+    checkpoint = open_checkpoint(path)
+    config = read_config(checkpoint.config)
+    weights = pack_weights(checkpoint, config, pool, quant)
+    return LoadedModel(
+        config,
+        _keep(checkpoint, weights, quant),
+        checkpoint.config,
+        checkpoint.generation_config,
+        checkpoint.chat_template,
+        checkpoint.tokenizer,
+    )
+
+
+def load_weights(
+    checkpoint: Checkpoint, pool: Pool, quant: str | None = None
+) -> tuple[ModelConfig, ModelWeights]:
+    """Configuration and weights of an open checkpoint, through the packed weights on disk as `load_model`."""
+    config = read_config(checkpoint.config)
+    packed = open_packed(_key(checkpoint.identity, quant))
+    if packed is not None and (loaded := _from_packed(packed)) is not None:
+        return config, dict(loaded.weights)
+    return config, _keep(checkpoint, pack_weights(checkpoint, config, pool, quant), quant)
+
+
+def pack_weights(
+    checkpoint: Checkpoint, config: ModelConfig, pool: Pool, quant: str | None = None
+) -> ModelWeights:
+    """Packs every weight of the model on the threads of `pool`; pages of the files leave memory as it goes.
+
+    Raises ModelFileError when a tensor is missing, of an unknown kind, or not of the configured shape.
+    """
+    specs = list(architecture(config.architecture).weight_specs(config, checkpoint.tensors))
+    weights: ModelWeights = {}
+    for spec in specs:
+        sources = [_tensor(checkpoint, name) for name in spec.parts]
+        if spec.role is Role.VECTOR:
+            weights[spec.name] = _vector(spec, sources)
+        else:
+            parts = [_part(source) for source in sources]
+            weights[spec.name] = Weight.pack(pool, parts, spec.interleave, quant)
+            checkpoint.release()
+    check_shapes(config, weights)
+    return weights
+
+
+def check_shapes(config: ModelConfig, weights: Mapping[str, Weight | Array]) -> None:
+    """Raises ModelFileError when the embedding is not what the configuration says; plans check all the
+    rest.
+    """
+    embedding = weights["embedding"]
+    assert isinstance(embedding, Weight)
+    expected = (config.vocabulary_size, config.features)
+    if (embedding.type.n, embedding.type.k) != expected:
+        raise ModelFileError(
+            f"Expected an embedding of {expected} as configured, got {embedding.type}; "
+            "take files that belong together."
+        )
+
+
+def _key(identity: str, quant: str | None) -> PackedKey:
+    return PackedKey(identity, PANEL_LAYOUT, quant or "", PACKING_VERSION)
+
+
+def _tensor(checkpoint: Checkpoint, name: str) -> TensorSource:
+    source = checkpoint.tensors.get(name)
+    if source is None:
+        raise ModelFileError(
+            f"{checkpoint.path}: expected tensor {name!r}, got {len(checkpoint.tensors)} tensors without it; "
+            "take the whole model."
+        )
+    if source.kind not in WEIGHT_KINDS:
+        raise ModelFileError(
+            f"{checkpoint.path}: expected {name!r} of a weight kind, got {source.kind}; "
+            f"weft reads {', '.join(WEIGHT_KINDS)}."
+        )
+    return source
+
+
+def _vector(spec: WeightSpec, sources: list[TensorSource]) -> Array:
+    parts = [source.dequantize().reshape(-1) for source in sources]
+    vector = np.ascontiguousarray(np.concatenate(parts), dtype=np.float32)
+    if not np.all(np.isfinite(vector)):
+        raise ModelFileError(f"Expected finite numbers in {spec.name}, got others; the file is damaged.")
+    return vector
+
+
+def _part(source: TensorSource) -> WeightPart:
+    if len(source.shape) != 2:
+        raise ModelFileError(
+            f"Expected {source.name} to be a matrix, got shape {source.shape}; take files that belong "
+            "together."
+        )
+    source = source.materialize()
+    n, k = source.shape
+    return WeightPart(source.kind, n, k, source.data, source.row_order)
+
+
+def _keep(checkpoint: Checkpoint, weights: ModelWeights, quant: str | None) -> ModelWeights:
+    """Writes the packed weights to disk; gives them back mapped from there, or as they are where that
+    failed.
+    """
+    key = _key(checkpoint.identity, quant)
+    if write_packed(key, checkpoint, _entries(weights)) is None:
+        return weights
+    packed = open_packed(key)
+    loaded = packed and _from_packed(packed)
+    return dict(loaded.weights) if loaded else weights
+
+
+def _entries(weights: ModelWeights) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    for name, weight in weights.items():
+        if isinstance(weight, Weight):
+            yield name, {"role": Role.MATRIX.value, **weight.header}, weight.packed
+        else:
+            yield name, {"role": Role.VECTOR.value}, weight
+
+
+def _from_packed(packed: PackedModel) -> LoadedModel | None:
+    """The model of a packed file, or None when this build cannot use it: then it is packed again."""
+    try:
+        weights = {name: _unpack(entry.header, entry.data) for name, entry in packed.entries.items()}
+        config = read_config(packed.config)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return LoadedModel(
+        config,
+        weights,
+        packed.config,
+        packed.generation_config,
+        packed.chat_template,
+        packed.tokenizer,
+    )
+
+
+def _unpack(header: Mapping[str, Any], data: memoryview) -> Weight | Array:
+    fields = dict(header)
+    if fields.pop("role") == Role.VECTOR.value:
+        return np.frombuffer(data, dtype=np.float32)
+    return Weight.from_packed(fields, data)

@@ -1,0 +1,119 @@
+"""linear: the product with a weight, and what may be fused around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from weft.errors import PlanError
+from weft.ops.operation import (
+    Matrix,
+    Operand,
+    Operation,
+    Sizes,
+    expect,
+    expect_same_rows,
+    matrix,
+    record,
+    vector,
+)
+from weft.ops.operation import weight as weight_operand
+from weft.types import Array, MatrixType, VectorType, WeightType
+
+NORMS = ("", "rms_norm", "layer_norm")
+GATED_ACTIVATIONS = ("silu_gate", "gelu_gate")
+ACTIVATIONS = ("", "gelu_tanh", "gelu_erf", *GATED_ACTIVATIONS)
+
+
+@dataclass(frozen=True)
+class Linear(Operation):
+    """out = x · weightᵀ + bias; fused: activation(norm(x) · weightᵀ + bias) + residual.
+
+    x f32[rows, K], weight [N, K], [bias f32[N]] → out f32[rows, N]. A model records the plain form alone;
+    fusing adds [norm_weight f32[K]], [norm_bias f32[K]] and [residual f32[rows, N]], and the attributes. A
+    gated activation takes an interleaved weight of 2F outputs and gives F columns.
+    """
+
+    norm: str = ""
+    eps: float = 0.0
+    activation: str = ""
+
+    name = "linear"
+    operands = (
+        matrix("x"),
+        weight_operand("weight"),
+        vector("bias", optional=True),
+        vector("norm_weight", optional=True),
+        vector("norm_bias", optional=True),
+        matrix("residual", optional=True),
+    )
+    in_place_of = ("residual",)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is fused into it."""
+        return not self.norm and not self.activation
+
+    def shape(
+        self,
+        x: MatrixType,
+        weight: WeightType,
+        bias: VectorType | None = None,
+        norm_weight: VectorType | None = None,
+        norm_bias: VectorType | None = None,
+        residual: MatrixType | None = None,
+    ) -> MatrixType:
+        self._check_attributes(weight, norm_weight, norm_bias)
+        expect(
+            self,
+            x.columns == weight.k,
+            f"{weight.k} columns for weight {weight}",
+            x,
+            "check the weight's name",
+        )
+        for operand, size in ((bias, weight.n), (norm_weight, weight.k), (norm_bias, weight.k)):
+            fits = operand is None or operand.size == size
+            expect(self, fits, f"a vector of {size} for weight {weight}", operand, "check its name")
+        gated = self.activation in GATED_ACTIVATIONS
+        out = MatrixType(x.rows, weight.n // 2 if gated else weight.n)
+        if residual is not None:
+            expect_same_rows(self, (x, residual))
+            fits = residual.columns == out.columns
+            expect(
+                self, fits, f"a residual of {out.columns} columns", residual, "add what has the same features"
+            )
+        return out
+
+    def _check_attributes(
+        self, weight: WeightType, norm_weight: VectorType | None, norm_bias: VectorType | None
+    ) -> None:
+        expect(self, self.norm in NORMS, f"norm one of {NORMS}", repr(self.norm), "fuse another way")
+        known = self.activation in ACTIVATIONS
+        expect(self, known, f"activation one of {ACTIVATIONS}", repr(self.activation), "fuse another way")
+        has_norm = norm_weight is not None
+        expect(
+            self, has_norm == bool(self.norm), "norm and norm_weight together", self.norm, "pass both or none"
+        )
+        shifted = norm_bias is None or self.norm == "layer_norm"
+        expect(self, shifted, "norm_bias with layer_norm only", self.norm, "leave it out")
+        if self.activation in GATED_ACTIVATIONS:
+            expect(self, weight.interleaved, "an interleaved weight", weight, "pack gate and up interleaved")
+
+    def flops(self, sizes: Sizes, x: MatrixType, weight: WeightType, **others: object) -> float:
+        return 2.0 * sizes[x.rows] * weight.n * weight.k
+
+    def reference(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        if not self.is_plain:
+            raise PlanError(
+                f"linear: expected the plain form, got one fused with {self.norm or self.activation}; "
+                "run the nodes that it stands for."
+            )
+        out = x @ weight.T
+        return out if bias is None else out + bias
+
+
+def linear(x: Matrix, weight: Operand, bias: Operand | None = None) -> Matrix:
+    """Records `x` f32[rows, K] times the transpose of `weight` [N, K], plus `bias` f32[N]; gives f32[rows,
+    N].
+    """
+    (out,) = record(Linear(), x=x, weight=weight, bias=bias)
+    return out

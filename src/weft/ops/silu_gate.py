@@ -1,0 +1,41 @@
+"""silu_gate: the gated activation of the Llama family's feed-forward block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from weft.ops.operation import Matrix, Operation, Sizes, expect, matrix, record
+from weft.types import Array, MatrixType
+
+
+@dataclass(frozen=True)
+class SiluGate(Operation):
+    """out = silu(gate) · up with silu(g) = g / (1 + exp(−g)); x holds gate in its first half, up in its
+    second.
+
+    x f32[rows, 2F] → out f32[rows, F]. Shazeer, 2020.
+    """
+
+    name = "silu_gate"
+    operands = (matrix("x"),)
+    row_wise = True
+
+    def shape(self, x: MatrixType) -> MatrixType:
+        expect(self, x.columns % 2 == 0, "an even number of columns", x, "pass gate and up side by side")
+        return MatrixType(x.rows, x.columns // 2)
+
+    def flops(self, sizes: Sizes, x: MatrixType) -> float:
+        return 5.0 * sizes[x.rows] * (x.columns // 2)
+
+    def reference(self, x: Array) -> Array:
+        gate, up = np.split(x, 2, axis=1)
+        # tanh's form of the sigmoid does not overflow for large negative gates.
+        return np.asarray(gate * (0.5 * np.tanh(0.5 * gate) + 0.5) * up)
+
+
+def silu_gate(x: Matrix) -> Matrix:
+    """Records silu(gate) · up of `x` f32[rows, 2F], gate then up; gives f32[rows, F]."""
+    (out,) = record(SiluGate(), x=x)
+    return out

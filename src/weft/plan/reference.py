@@ -1,0 +1,95 @@
+"""A slow interpreter of plans in NumPy: the oracle of tests. It runs the plain nodes, in float64 unless
+told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from weft.errors import ConfigError, PlanError
+from weft.ops.reference_cache import ReferenceCache
+from weft.plan.node import Node
+from weft.plan.plan import Plan
+from weft.plan.record import Weights
+from weft.plan.value import Parameter, PlanOperand, State, Value
+from weft.types import Array
+
+
+class ReferenceExecutable:
+    """`plan` on NumPy, over `weights` by name, in precision `dtype`. Caches hold `num_blocks` blocks and
+    persist.
+
+    One thread at a time may run it.
+    """
+
+    def __init__(
+        self, plan: Plan, weights: Weights, num_blocks: int = 64, dtype: type[np.floating] = np.float64
+    ) -> None:
+        self.plan = plan
+        self.dtype = dtype
+        self.parameters = {name: self._bind(name, weights) for name in plan.parameters}
+        self.caches = {
+            name: ReferenceCache(state.type, num_blocks, dtype) for name, state in plan.states.items()
+        }
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name for arrays [n, columns] of inputs by name. Raises ConfigError when one is
+        missing.
+        """
+        values: dict[Value, Array] = {
+            value: self._input(name, value, inputs) for name, value in self.plan.inputs.items()
+        }
+        for node in plain_nodes(self.plan):
+            self._run_node(node, values)
+        return {name: self._lookup(value, values) for name, value in self.plan.outputs.items()}
+
+    def _run_node(self, node: Node, values: dict[Value, Array]) -> None:
+        operands = {name: self._lookup(operand, values) for name, operand in node.operands.items()}
+        results = node.op.reference(**operands)
+        if not isinstance(results, tuple):
+            results = (results,)
+        for value, result in zip(node.outputs, results, strict=True):
+            if result.shape[1] != value.type.columns:
+                raise PlanError(
+                    f"{node!r}: expected {value.type}, got {result.shape}; its shape rule is wrong."
+                )
+            values[value] = result
+
+    def _lookup(self, operand: PlanOperand, values: Mapping[Value, Array]) -> Any:
+        match operand:
+            case Parameter():
+                return self.parameters[operand.name]
+            case State():
+                return self.caches[operand.name]
+            case Value():
+                first = operand.first_column
+                return values[operand.base][:, first : first + operand.type.columns]
+
+    def _bind(self, name: str, weights: Weights) -> Array:
+        constant = self.plan.constants.get(name)
+        if constant is not None:
+            return constant.astype(self.dtype)
+        weight = weights[name]
+        content = weight if isinstance(weight, np.ndarray) else weight.dequantize()
+        return np.asarray(content, dtype=self.dtype)
+
+    def _input(self, name: str, value: Value, inputs: Mapping[str, Array]) -> Array:
+        if name not in inputs:
+            raise ConfigError(f"Expected input {name!r}, got {sorted(inputs)}; pass it.")
+        array = np.asarray(inputs[name])
+        if array.ndim != 2 or array.shape[1] != value.type.columns:
+            raise ConfigError(f"Input {name!r}: expected {value.type}, got {array.shape}; reshape it.")
+        return array.astype(self.dtype) if array.dtype.kind == "f" else array
+
+
+def plain_nodes(plan: Plan) -> Iterator[Node]:
+    """The plain nodes that the plan stands for, each once, in order."""
+    seen: set[Node] = set()
+    for node in plan.nodes:
+        for plain in node.plain:
+            if plain not in seen:
+                seen.add(plain)
+                yield plain

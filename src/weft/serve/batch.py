@@ -1,0 +1,145 @@
+"""The arrays of one step: what the rows are, where they go in the cache, and whose logits are wanted.
+
+Running requests have seats: row s of the tables here belongs to the request on seat s. Tables and inputs are
+allocated once, so that a step fills a few slices, whatever the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as List
+
+import numpy as np
+
+from weft.serve.sequence import Sequence
+from weft.types import BLOCK_TOKENS, Array
+
+
+class Seats:
+    """What each running request needs in every step, as columns of arrays.
+
+    token, position i32[seats]: the newest token, not yet computed, and its place in the text.
+    table i32[seats, max_blocks]: the request's blocks in the cache; num_blocks i32[seats] of them are valid.
+    """
+
+    def __init__(self, num_seats: int, max_blocks: int) -> None:
+        self.token = np.zeros(num_seats, np.int32)
+        self.position = np.zeros(num_seats, np.int32)
+        self.num_blocks = np.zeros(num_seats, np.int32)
+        self.table = np.zeros((num_seats, max_blocks), np.int32)
+        self._free = list(range(num_seats - 1, -1, -1))
+        self.highest = 0  # seats at or above it have never been taken
+
+    @property
+    def num_free(self) -> int:
+        """Seats without a request."""
+        return len(self._free)
+
+    def take(self, sequence: Sequence) -> None:
+        """Seats `sequence`, whose blocks are allocated."""
+        seat = sequence.seat = self._free.pop()
+        self.highest = max(self.highest, seat + 1)
+        self.num_blocks[seat] = len(sequence.blocks)
+        self.table[seat, : len(sequence.blocks)] = sequence.blocks
+
+    def add_block(self, sequence: Sequence, block: int) -> None:
+        """Gives the seated `sequence` one more block."""
+        self.table[sequence.seat, len(sequence.blocks)] = block
+        sequence.blocks.append(block)
+        self.num_blocks[sequence.seat] = len(sequence.blocks)
+
+    def leave(self, sequence: Sequence) -> None:
+        """Frees the seat of `sequence`."""
+        self._free.append(sequence.seat)
+        sequence.seat = -1
+
+
+class Batch:
+    """The inputs of one step, as slices of arrays that are made once. Names as in `weft.models.layers.Step`.
+
+    The first rows are those of decoding requests, one each; then the prompt chunks in turn. `output_rows`
+    are the decoding rows, then the last rows of chunks that end their prompt (for scores: every row with a
+    target).
+    """
+
+    def __init__(self, max_rows: int, max_outputs: int, seats: Seats) -> None:
+        self._seats = seats
+        num_seats, self._max_blocks = seats.table.shape
+        self._tokens = np.zeros((max_rows, 1), np.int32)
+        self._positions = np.zeros((max_rows, 1), np.int32)
+        self._slots = np.zeros((max_rows, 1), np.int32)
+        self._sequences = np.zeros((num_seats, 4), np.int32)
+        self._output_rows = np.zeros((max_outputs, 1), np.int32)
+        self._targets = np.zeros((max_outputs, 1), np.int32)
+        self._all_blocks = seats.table.reshape(-1, 1)
+        self._count = np.arange(max(max_rows, num_seats), dtype=np.int32)
+        self.num_rows = self.num_sequences = self.num_outputs = 0
+
+    def clear(self) -> None:
+        """Begins a step without rows."""
+        self.num_rows = self.num_sequences = self.num_outputs = 0
+
+    def add_decoding(self, seats: Array) -> None:
+        """One row for each of `seats` i64[n]; each asks for the next token. Only at the begin of a step."""
+        n = len(seats)
+        position = self._seats.position[seats]
+        self._tokens[:n, 0] = self._seats.token[seats]
+        self._positions[:n, 0] = position
+        block = self._seats.table[seats, position // BLOCK_TOKENS]
+        self._slots[:n, 0] = block * BLOCK_TOKENS + position % BLOCK_TOKENS
+        rows = self._count[:n]
+        sequences = self._sequences[:n]
+        sequences[:, 0] = rows
+        sequences[:, 1] = 1
+        sequences[:, 2] = position
+        sequences[:, 3] = seats * self._max_blocks
+        self._output_rows[:n, 0] = rows
+        self.num_rows = self.num_sequences = self.num_outputs = n
+
+    def add_chunk(self, sequence: Sequence, num_rows: int) -> None:
+        """The next `num_rows` known tokens of `sequence`; asks for nothing."""
+        begin, end = sequence.num_computed, sequence.num_computed + num_rows
+        first = self.num_rows
+        positions = np.arange(begin, end, dtype=np.int32)
+        rows = slice(first, first + num_rows)
+        self._tokens[rows, 0] = sequence.known[begin:end]
+        self._positions[rows, 0] = positions
+        block = self._seats.table[sequence.seat, positions // BLOCK_TOKENS]
+        self._slots[rows, 0] = block * BLOCK_TOKENS + positions % BLOCK_TOKENS
+        self._sequences[self.num_sequences] = (first, num_rows, begin, sequence.seat * self._max_blocks)
+        self.num_rows += num_rows
+        self.num_sequences += 1
+
+    def ask_last_row(self) -> None:
+        """Asks for the next token after the row added last."""
+        self._output_rows[self.num_outputs, 0] = self.num_rows - 1
+        self.num_outputs += 1
+
+    def ask_targets(self, targets: Array) -> None:
+        """Asks for the log-probabilities of `targets` i32[n] at the first n rows of the chunk added last."""
+        first, end = self.num_outputs, self.num_outputs + len(targets)
+        first_row = self._sequences[self.num_sequences - 1, 0]
+        self._output_rows[first:end, 0] = first_row + self._count[: len(targets)]
+        self._targets[first:end, 0] = targets
+        self.num_outputs = end
+
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """The step's inputs by name; views that hold until the next step."""
+        return {
+            "tokens": self._tokens[: self.num_rows],
+            "positions": self._positions[: self.num_rows],
+            "slots": self._slots[: self.num_rows],
+            "sequences": self._sequences[: self.num_sequences],
+            "block_table": self._all_blocks[: self._seats.highest * self._max_blocks],
+            "output_rows": self._output_rows[: self.num_outputs],
+        }
+
+    @property
+    def targets(self) -> Array:
+        """i32[outputs, 1]: the tokens whose log-probabilities a score asks for."""
+        return self._targets[: self.num_outputs]
+
+
+def seat_array(sequences: List[Sequence]) -> Array:
+    """The seats of `sequences`, i64[n], for indexing."""
+    return np.array([sequence.seat for sequence in sequences], np.int64)

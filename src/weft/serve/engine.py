@@ -1,0 +1,290 @@
+"""The engine: requests in, tokens out, one step at a time for all of them.
+
+A step is schedule, run, postprocess. `Scheduler` decides the rows, a `Runner` computes them, and here the
+tokens that come back are given to their requests. Whoever waits for a request drives the steps (`Driver`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as List
+from dataclasses import dataclass
+
+import numpy as np
+
+from weft.errors import PromptError, ThreadError
+from weft.serve.batch import Batch
+from weft.serve.driver import Driver
+from weft.serve.runner import Runner, Sampled
+from weft.serve.sampler import Sampler
+from weft.serve.scheduler import Scheduler, Step
+from weft.serve.sequence import FinishReason, Purpose, Sequence
+from weft.types import BLOCK_TOKENS, Array
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """Sizes that an engine is made for.
+
+    max_context: tokens of one request. num_blocks: of the KV cache. max_rows: of one step;
+    max_score_rows: of one that scores. max_running: requests that hold a seat at once.
+    """
+
+    max_context: int
+    num_blocks: int
+    max_rows: int = 512
+    max_score_rows: int = 64
+    max_running: int = 256
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens that one request can have: of the context, and of the whole cache."""
+        return min(self.max_context, self.num_blocks * BLOCK_TOKENS)
+
+
+@dataclass
+class EngineStatistics:
+    """Counts since the engine was made."""
+
+    num_steps: int = 0
+    num_rows: int = 0
+    num_tokens: int = 0  # answered
+    num_finished: int = 0
+
+
+class Engine:
+    """Runs requests through `runner`. May be used from several threads at once."""
+
+    def __init__(self, runner: Runner, limits: EngineLimits) -> None:
+        max_running = min(limits.max_running, limits.max_rows)
+        self.limits = limits
+        self.statistics = EngineStatistics()
+        self.scheduler = Scheduler(
+            limits.num_blocks, max_running, limits.max_rows, limits.max_score_rows, limits.max_length
+        )
+        self._runner = runner
+        max_outputs = max(max_running, limits.max_score_rows)
+        self._batch = Batch(max(limits.max_rows, limits.max_score_rows), max_outputs, self.scheduler.seats)
+        self._sampler = Sampler(max_running, max_outputs)
+        self._driver = Driver(self._step)
+        self._inbox: deque[Sequence] = deque()  # new requests, and those to be cancelled
+        self._arrival_lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._base_seed = secrets.randbits(64)
+        self._process = os.getpid()
+        self._closed = False
+
+    def submit(self, sequences: Iterable[Sequence]) -> None:
+        """Takes requests in their order. Raises PromptError for one too long, ThreadError when closed."""
+        arriving = list(sequences)
+        for sequence in arriving:
+            self._check(sequence)
+        with self._arrival_lock:
+            if self._closed or self._process != os.getpid():
+                raise ThreadError(
+                    "Expected an open model of this process, got one that was closed or belongs to the "
+                    "parent process; load the model again."
+                )
+            for sequence in arriving:
+                sequence.number = next(self._numbers)
+                self._inbox.append(sequence)
+
+    def wait(self, sequences: List[Sequence]) -> None:
+        """Returns when all of `sequences` are finished. Raises the error of one that failed."""
+        left = list(sequences)
+
+        def done() -> bool:
+            while left and left[-1].finished:
+                left.pop()
+            return not left
+
+        self._driver.run_until(done)
+        for sequence in sequences:
+            if sequence.error is not None:
+                raise sequence.error
+
+    def wait_for_output(self, sequence: Sequence, num_seen: int) -> None:
+        """Returns when `sequence` has more than `num_seen` tokens of answer, or is finished."""
+        self._driver.run_until(lambda: len(sequence.output) > num_seen or sequence.finished)
+        if sequence.error is not None:
+            raise sequence.error
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        """Runs steps until `done` is true or nothing is left to do."""
+        self._driver.run_until(done)
+
+    def cancel(self, sequences: Iterable[Sequence]) -> None:
+        """Ends `sequences` before the next step; what they hold is free then. Those finished stay so."""
+        unfinished = [sequence for sequence in sequences if not sequence.finished]
+        for sequence in unfinished:
+            sequence.cancel_wanted = True
+        if unfinished:
+            self._inbox.extend(unfinished)
+            self._driver.run_between_steps(self._take_inbox, lambda: all(s.finished for s in unfinished))
+
+    def cancel_later(self, sequence: Sequence) -> None:
+        """Ends `sequence` before whatever step comes next. Takes no lock, so that a finalizer may call it."""
+        if not sequence.finished:
+            sequence.cancel_wanted = True
+            self._inbox.append(sequence)
+
+    def close(self) -> None:
+        """Ends all requests with an error after the step under way; gives back threads and memory."""
+        with self._arrival_lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._driver.run_between_steps(self._take_inbox, lambda: self.scheduler.idle and not self._inbox)
+        self._runner.close()
+
+    def new_seed(self) -> int:
+        """A seed for a request that brings none; distinct for each."""
+        with self._arrival_lock:
+            self._base_seed = (self._base_seed + 0x9E3779B97F4A7C15) % (1 << 64)
+            return self._base_seed >> 32
+
+    def _check(self, sequence: Sequence) -> None:
+        length, longest = len(sequence.prompt), self.limits.max_length
+        if length == 0:
+            raise PromptError("Expected a prompt of at least one token, got none; write something.")
+        if length + (sequence.purpose is Purpose.GENERATE) > longest:
+            raise PromptError(
+                f"Expected a prompt that leaves room in the context of {longest} tokens, got one of "
+                f"{length}; shorten it or raise max_context."
+            )
+
+    def _take_inbox(self) -> None:
+        while self._inbox:
+            sequence = self._inbox.popleft()
+            if sequence.cancel_wanted:
+                self._end([sequence], FinishReason.CANCELLED)
+            else:
+                self.scheduler.add(sequence)
+        if self._closed:
+            self._fail(self.scheduler.all_sequences(), _closed_error())
+
+    def _step(self) -> bool:
+        """One step for everyone; False when there is nothing to do. Only one thread at a time."""
+        if self._inbox or self._closed:
+            self._take_inbox()
+        step = self.scheduler.schedule()
+        if step is None:
+            return False
+        try:
+            if step.purpose is Purpose.GENERATE:
+                self._generate(step)
+            else:
+                self._score(step)
+        except BaseException as error:
+            self._fail([*step.decoding, *(sequence for sequence, _ in step.chunks)], error)
+            if not isinstance(error, Exception):
+                raise
+        self.statistics.num_steps += 1
+        self.statistics.num_rows += self._batch.num_rows
+        return True
+
+    def _generate(self, step: Step) -> None:
+        sampling, seats = self._fill(step)
+        positions = self.scheduler.seats.position[step.seats] + 1
+        if len(sampling) > len(positions):
+            lengths = [len(sequence.known) for sequence in sampling[len(positions) :]]
+            positions = np.concatenate([positions, np.array(lengths, np.int32)])
+        inputs = self._batch.inputs
+        inputs.update(self._sampler.inputs(sampling, seats, positions))
+        sampled = self._runner.generate(inputs)
+        self.scheduler.advance(step)
+        self._give_tokens(sampling, seats, sampled)
+
+    def _fill(self, step: Step) -> tuple[list[Sequence], Array]:
+        """Writes the rows of `step` to the batch; gives the requests to sample for, and their seats."""
+        batch = self._batch
+        batch.clear()
+        batch.add_decoding(step.seats)
+        ending = []
+        for sequence, rows in step.chunks:
+            batch.add_chunk(sequence, rows)
+            if sequence.num_computed + rows == len(sequence.known):
+                batch.ask_last_row()
+                self._sampler.seat(sequence)
+                ending.append(sequence)
+        if not ending:
+            return step.decoding, step.seats
+        seats = np.array([sequence.seat for sequence in ending], np.int64)
+        return step.decoding + ending, np.concatenate([step.seats, seats])
+
+    def _give_tokens(self, sampling: list[Sequence], seats: Array, sampled: Sampled) -> None:
+        self.scheduler.seats.token[seats] = sampled.tokens
+        ending = []
+        for row, (sequence, token) in enumerate(zip(sampling, sampled.tokens.tolist(), strict=True)):
+            if token in sequence.end_ids:
+                sequence.finish_reason, sequence.stop_reason = FinishReason.STOP, token
+                ending.append(sequence)
+                continue
+            if sequence.params.logprobs is not False:
+                _add_logprobs(sequence, sampled, row)
+            if sequence.detokenizer is not None:
+                sequence.pieces.append(sequence.detokenizer.push(token))
+            sequence.output.append(token)
+            if sequence.detokenizer is not None and sequence.detokenizer.stopped_by is not None:
+                sequence.finish_reason = FinishReason.STOP
+                sequence.stop_reason = sequence.detokenizer.stopped_by
+                ending.append(sequence)
+            elif len(sequence.prompt) + len(sequence.output) >= sequence.max_length:
+                sequence.finish_reason = FinishReason.LENGTH
+                ending.append(sequence)
+        self.statistics.num_tokens += len(sampling)
+        if ending:
+            self._release(ending)
+
+    def _score(self, step: Step) -> None:
+        batch = self._batch
+        batch.clear()
+        counts = []
+        for sequence, rows in step.chunks:
+            batch.add_chunk(sequence, rows)
+            targets = sequence.known[sequence.num_computed + 1 : sequence.num_computed + 1 + rows]
+            batch.ask_targets(targets)
+            counts.append(len(targets))
+        log_probs = self._runner.score({**batch.inputs, "targets": batch.targets})
+        ended = self.scheduler.advance(step)
+        first = 0
+        for (sequence, _), count in zip(step.chunks, counts, strict=True):
+            sequence.scores.append(np.array(log_probs[first : first + count], np.float32))
+            first += count
+        self._end(ended, FinishReason.LENGTH)
+
+    def _end(self, sequences: Iterable[Sequence], reason: FinishReason) -> None:
+        ending = [sequence for sequence in sequences if not sequence.finished]
+        for sequence in ending:
+            sequence.finish_reason = reason
+        self._release(ending)
+
+    def _fail(self, sequences: Iterable[Sequence], error: BaseException) -> None:
+        ending = [sequence for sequence in sequences if not sequence.finished]
+        for sequence in ending:
+            sequence.error = error
+        self._end(ending, FinishReason.ERROR)
+
+    def _release(self, sequences: list[Sequence]) -> None:
+        for sequence in sequences:
+            self._sampler.forget(sequence)
+        self.statistics.num_finished += len(sequences)
+        self.scheduler.finish(sequences)
+
+
+def _add_logprobs(sequence: Sequence, sampled: Sampled, row: int) -> None:
+    sequence.logprobs.append(float(sampled.logprobs[row]))
+    if count := sequence.params.num_alternatives:
+        tokens = sampled.top_tokens[row, :count].tolist()
+        sequence.alternatives.append(
+            dict(zip(tokens, sampled.top_logprobs[row, :count].tolist(), strict=True))
+        )
+
+
+def _closed_error() -> ThreadError:
+    return ThreadError("Expected the model to stay open while a request runs, got it closed; load it again.")

@@ -1,0 +1,78 @@
+"""Steps of a real model: a plan for each purpose, compiled for each team of the pool when first needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from weft.runtime import Executable
+from weft.serve.runner import Inputs, Sampled
+from weft.serve.team_split import TeamCalls, join_outputs, split_inputs
+from weft.types import Array
+
+
+class Tracer(Protocol):
+    """Takes the spans of runs; `weft.serve.trace.TraceFile` is one."""
+
+    def run(self, executable: Executable, inputs: Inputs, team: int) -> dict[str, Array]:
+        """Runs the plan and keeps what its threads did."""
+
+
+class PlanRunner:
+    """Runs steps on `num_teams` teams; each takes a part of the requests. For one thread at a time.
+
+    `compile_plan` gives a new executable of a purpose: runs of one executable take turns, so each team has
+    its own. `release` gives back what they ran on.
+    """
+
+    def __init__(
+        self, compile_plan: Callable[[str], Executable], release: Callable[[], None], num_teams: int = 1
+    ) -> None:
+        self._compile = compile_plan
+        self._release = release
+        self._num_teams = num_teams
+        self._executables: dict[tuple[str, int], Executable] = {}
+        self._lock = threading.Lock()
+        self._calls = TeamCalls(num_teams)
+        self.tracer: Tracer | None = None
+
+    def generate(self, inputs: Inputs) -> Sampled:
+        """Computes the rows and draws a token for each output row."""
+        outputs = self._run("generate", inputs)
+        return Sampled(
+            outputs["tokens"][:, 0], outputs["log_probs"][:, 0], outputs["top_ids"], outputs["top_log_probs"]
+        )
+
+    def score(self, inputs: Inputs) -> Array:
+        """Computes the rows; log-probabilities f32[outputs] of the input `targets`."""
+        return self._run("score", inputs)["log_probs"][:, 0]
+
+    def executable(self, purpose: str, team: int = 0) -> Executable:
+        """The plan of `purpose` compiled for `team`. Any thread may call it."""
+        with self._lock:
+            executable = self._executables.get((purpose, team))
+            if executable is None:
+                executable = self._executables[purpose, team] = self._compile(purpose)
+            return executable
+
+    def close(self) -> None:
+        """Gives back threads and memory."""
+        self._calls.close()
+        self._executables.clear()
+        self._release()
+
+    def _run(self, purpose: str, inputs: Inputs) -> dict[str, Array]:
+        if self._num_teams == 1 or len(inputs["sequences"]) == 1:
+            return self._run_on(purpose, inputs, 0)
+        parts = split_inputs(inputs, self._num_teams)
+        calls = [
+            lambda part=part, team=team: self._run_on(purpose, part, team) for team, part in enumerate(parts)
+        ]
+        return join_outputs(self._calls.run(calls))
+
+    def _run_on(self, purpose: str, inputs: Inputs, team: int) -> dict[str, Array]:
+        executable = self._executables.get((purpose, team)) or self.executable(purpose, team)
+        if self.tracer is not None:
+            return self.tracer.run(executable, inputs, team)
+        return executable.run(inputs, team)

@@ -1,0 +1,39 @@
+"""What the engine asks of a model: one step over the rows of many requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from weft.types import Array
+
+Inputs = Mapping[str, Array]
+"""The inputs of a step by name; see `weft.serve.batch.Batch` and `weft.serve.sampler.Sampler`."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a step drew: for each output row its token, and where wanted log-probabilities.
+
+    tokens i32[outputs]; logprobs f32[outputs]; top_tokens i32 and top_logprobs f32 [outputs, alternatives],
+    the likeliest first.
+    """
+
+    tokens: Array
+    logprobs: Array
+    top_tokens: Array
+    top_logprobs: Array
+
+
+class Runner(Protocol):
+    """A model that runs steps; a plan on a team of threads, or a fake one in tests."""
+
+    def generate(self, inputs: Inputs) -> Sampled:
+        """Computes the rows and draws a token for each output row."""
+
+    def score(self, inputs: Inputs) -> Array:
+        """Computes the rows; log-probabilities f32[outputs] of the input `targets`."""
+
+    def close(self) -> None:
+        """Gives back threads and memory."""

@@ -1,0 +1,134 @@
+"""The inputs of the `sample` operation for each step; native/ops/sample.h says what each column means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as List
+
+import numpy as np
+
+from weft.ops.sample import INT_SETTINGS, REAL_SETTINGS
+from weft.serve.sequence import Sequence
+from weft.types import Array
+
+_POSITION = INT_SETTINGS.index("position")
+_HISTORY = slice(INT_SETTINGS.index("history_begin"), INT_SETTINGS.index("history_end") + 1)
+_BIAS = slice(INT_SETTINGS.index("bias_begin"), INT_SETTINGS.index("bias_end") + 1)
+
+_NO_IDS: Array = np.zeros((0, 1), np.int32)
+_NO_VALUES: Array = np.zeros((0, 1), np.float32)
+_NO_WORDS: Array = np.zeros((0, 1), np.uint32)
+
+
+class Sampler:
+    """Keeps the settings of each seat as rows, so that a step gathers them whatever the batch."""
+
+    def __init__(self, num_seats: int, max_outputs: int) -> None:
+        self._real = np.zeros((num_seats, len(REAL_SETTINGS)), np.float32)
+        self._ints = np.zeros((num_seats, len(INT_SETTINGS)), np.int32)
+        self._is_ragged = np.zeros(num_seats, bool)  # has a history or biases
+        self._histories: dict[int, _History] = {}  # by the number of the request
+        self._real_inputs = np.zeros((max_outputs, len(REAL_SETTINGS)), np.float32)
+        self._int_inputs = np.zeros((max_outputs, len(INT_SETTINGS)), np.int32)
+
+    def seat(self, sequence: Sequence) -> None:
+        """Takes the settings of a request that now has a seat."""
+        params = sequence.params
+        self._real[sequence.seat] = [getattr(params, name) for name in REAL_SETTINGS]
+        ints = {
+            "top_k": params.top_k,
+            "wants_log_prob": int(params.wants_logprobs),
+            "num_top_log_probs": params.num_alternatives,
+            "seed_low": _signed(sequence.seed),
+            "seed_high": _signed(sequence.seed >> 32),
+            "stream": _signed(sequence.stream),
+        }
+        self._ints[sequence.seat] = [ints.get(name, 0) for name in INT_SETTINGS]
+        self._is_ragged[sequence.seat] = params.penalizes or params.logit_bias is not None
+
+    def forget(self, sequence: Sequence) -> None:
+        """Drops what was kept of a request that ended."""
+        self._histories.pop(sequence.number, None)
+
+    def inputs(self, sequences: List[Sequence], seats: Array, positions: Array) -> dict[str, Array]:
+        """Inputs to sample a token for each of `sequences` on `seats`, at `positions` i32[n] of their texts.
+
+        The views hold until the next step.
+        """
+        n = len(seats)
+        real, ints = self._real_inputs[:n], self._int_inputs[:n]
+        self._real.take(seats, axis=0, out=real)
+        self._ints.take(seats, axis=0, out=ints)
+        ints[:, _POSITION] = positions
+        ragged = _Ragged()
+        if self._is_ragged[seats].any():
+            self._fill_ragged(sequences, ints, ragged)
+        return {"real_settings": real, "int_settings": ints, **ragged.inputs()}
+
+    def _fill_ragged(self, sequences: List[Sequence], ints: Array, ragged: _Ragged) -> None:
+        for row, sequence in enumerate(sequences):
+            if sequence.params.penalizes:
+                history = self._histories.setdefault(sequence.number, _History(sequence))
+                ints[row, _HISTORY] = ragged.add_history(history.tokens(), len(sequence.prompt))
+            if sequence.params.logit_bias is not None:
+                ints[row, _BIAS] = ragged.add_bias(sequence.params.logit_bias)
+
+
+class _History:
+    """All tokens of a request, in memory that grows by doubling."""
+
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+        self._tokens: Array = sequence.prompt
+        self._length = len(sequence.prompt)
+
+    def tokens(self) -> Array:
+        """Prompt and answer so far, i32[n]."""
+        length = self._sequence.num_tokens
+        if length > len(self._tokens):
+            grown = np.zeros(2 * length, np.int32)
+            grown[: self._length] = self._tokens[: self._length]
+            self._tokens = grown
+        if length > self._length:
+            self._tokens[self._length : length] = self._sequence.output[self._length - length :]
+            self._length = length
+        return self._tokens[:length]
+
+
+class _Ragged:
+    """The parts of the rows' ragged inputs, one after another."""
+
+    def __init__(self) -> None:
+        self._histories: list[Array] = []
+        self._ids: list[int] = []
+        self._values: list[float] = []
+        self._num_history = 0
+
+    def add_history(self, tokens: Array, num_prompt: int) -> tuple[int, int, int]:
+        """Where prompt and answer begin and end."""
+        begin = self._num_history
+        self._num_history += len(tokens)
+        self._histories.append(tokens)
+        return begin, begin + num_prompt, self._num_history
+
+    def add_bias(self, bias: object) -> tuple[int, int]:
+        """Where the biases begin and end."""
+        assert isinstance(bias, dict)
+        begin = len(self._ids)
+        self._ids.extend(bias.keys())
+        self._values.extend(bias.values())
+        return begin, len(self._ids)
+
+    def inputs(self) -> dict[str, Array]:
+        """history, bias_ids, bias_values and mask_words, each of one column."""
+        return {
+            "history": np.concatenate(self._histories)[:, None] if self._histories else _NO_IDS,
+            "bias_ids": np.array(self._ids, np.int32)[:, None] if self._ids else _NO_IDS,
+            "bias_values": np.array(self._values, np.float32)[:, None] if self._ids else _NO_VALUES,
+            "mask_words": _NO_WORDS,
+        }
+
+
+def _signed(number: int) -> int:
+    """The low 32 bits of `number`, as the i32 with these bits."""
+    low = number & 0xFFFFFFFF
+    return low - (1 << 32) if low >= 1 << 31 else low

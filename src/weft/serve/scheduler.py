@@ -1,0 +1,207 @@
+"""Which rows the next step computes: continuous batching, first come first served.
+
+Each step takes a row of every decoding request, then chunks of prompts up to the limit of rows. The running
+requests are always the oldest ones: a request is admitted only after all that came before it, and when blocks
+run out the youngest goes back to the head of the queue, to be computed again from its tokens. The policy is
+that of vLLM (Kwon et al., 2023) with prompts in chunks (Agrawal et al., 2023, Sarathi).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from weft.serve.batch import Seats, seat_array
+from weft.serve.kv_blocks import BlockAllocator, blocks_for
+from weft.serve.sequence import Purpose, Sequence, Status
+from weft.types import BLOCK_TOKENS, Array
+
+
+@dataclass
+class Step:
+    """What one step computes. The outputs are those of `decoding`, then of the chunks that end a prompt."""
+
+    purpose: Purpose
+    decoding: list[Sequence]
+    seats: Array  # i64[decoding]
+    chunks: list[tuple[Sequence, int]] = field(default_factory=list)  # and the number of rows of each
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the step."""
+        return len(self.decoding) + sum(rows for _, rows in self.chunks)
+
+
+class Scheduler:
+    """Owns the queue, the running requests, their seats and blocks. For one thread at a time.
+
+    max_rows: most rows of a step; max_score_rows: of one that scores.
+    """
+
+    def __init__(
+        self, num_blocks: int, max_running: int, max_rows: int, max_score_rows: int, max_context: int
+    ) -> None:
+        assert max_running <= max_rows, "each running request has a row in each step"
+        self.blocks = BlockAllocator(num_blocks)
+        self.seats = Seats(max_running, blocks_for(max_context))
+        self.waiting: deque[Sequence] = deque()
+        self.decoding: list[Sequence] = []
+        self.prefilling: dict[Purpose, list[Sequence]] = {purpose: [] for purpose in Purpose}
+        self.num_preemptions = 0
+        self._max_rows = {Purpose.GENERATE: max_rows, Purpose.SCORE: max_score_rows}
+        self._last_purpose = Purpose.SCORE
+        self._decoding_seats: Array | None = None  # of `decoding`, while it stays as it is
+
+    @property
+    def num_running(self) -> int:
+        """Requests that hold a seat."""
+        return len(self.decoding) + sum(len(sequences) for sequences in self.prefilling.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.waiting and self.num_running == 0
+
+    def all_sequences(self) -> list[Sequence]:
+        """Every request that runs or waits."""
+        return [*self.decoding, *itertools.chain(*self.prefilling.values()), *self.waiting]
+
+    def add(self, sequence: Sequence) -> None:
+        """Puts a new request at the end of the queue; its `number` is above all before it."""
+        self.waiting.append(sequence)
+
+    def schedule(self) -> Step | None:
+        """The next step, with its blocks allocated; None when there is nothing to do."""
+        while self.waiting and self.waiting[0].finished:
+            self.waiting.popleft()
+        purpose = self._next_purpose()
+        if purpose is None:
+            return None
+        self._last_purpose = purpose
+        step = Step(purpose, [], _NO_SEATS)
+        if purpose is Purpose.GENERATE:
+            self._grow_decoding()
+            step.decoding, step.seats = self.decoding, self._seats_of_decoding()
+        self._take_chunks(step, self._max_rows[purpose] - len(step.decoding))
+        return step
+
+    def advance(self, step: Step) -> list[Sequence]:
+        """Marks the rows of `step` as computed; gives the requests whose prompts it ended.
+
+        Those that generate are decoding from now on; the caller sets the token of their seats.
+        """
+        self.seats.position[step.seats] += 1
+        for sequence, rows in step.chunks:
+            sequence.num_computed += rows
+        ended = [sequence for sequence, _ in step.chunks if sequence.num_computed == len(sequence.known)]
+        if ended and step.purpose is Purpose.GENERATE:
+            self._begin_decoding(ended)
+        return ended
+
+    def finish(self, sequences: Iterable[Sequence]) -> None:
+        """Ends requests wherever they are and frees what they hold."""
+        ending = [sequence for sequence in sequences if not sequence.finished]
+        self._unseat([sequence for sequence in ending if sequence.status is Status.RUNNING])
+        for sequence in ending:
+            sequence.status = Status.FINISHED  # where it waits, it is dropped when its turn comes
+
+    def _next_purpose(self) -> Purpose | None:
+        """In turn where both have work, so that neither waits for the other to run dry."""
+        ready = [purpose for purpose in Purpose if self._has_work(purpose)]
+        if len(ready) > 1:
+            ready.remove(self._last_purpose)
+        return ready[0] if ready else None
+
+    def _has_work(self, purpose: Purpose) -> bool:
+        if self.prefilling[purpose] or (purpose is Purpose.GENERATE and self.decoding):
+            return True
+        return bool(self.waiting) and self.waiting[0].purpose is purpose and self._fits(self.waiting[0])
+
+    def _grow_decoding(self) -> None:
+        """A block for each decoding request whose next row begins one; the oldest are served first."""
+        seats = self._seats_of_decoding()
+        needed = self.seats.position[seats] >= self.seats.num_blocks[seats] * BLOCK_TOKENS
+        if not needed.any():
+            return
+        for index in np.flatnonzero(needed).tolist():
+            # Preemption takes from the end, so that indices below stay as they are.
+            if index >= len(self.decoding):
+                return
+            sequence = self.decoding[index]
+            while not self.blocks.num_free and sequence.status is Status.RUNNING:
+                self._preempt_youngest()
+            if sequence.status is Status.RUNNING:
+                self.seats.add_block(sequence, self.blocks.allocate(1)[0])
+
+    def _take_chunks(self, step: Step, rows_left: int) -> None:
+        for sequence in self.prefilling[step.purpose]:
+            rows_left = _take_chunk(step, sequence, rows_left)
+        while rows_left > 0 and self.waiting and self.waiting[0].purpose is step.purpose:
+            if not self._fits(self.waiting[0]):
+                return
+            rows_left = _take_chunk(step, self._admit(), rows_left)
+
+    def _fits(self, sequence: Sequence) -> bool:
+        """Whether there is a seat, and blocks for all its tokens besides one for each that is decoding.
+
+        Without the reserve, a new request would often be preempted in its first steps.
+        """
+        needed = blocks_for(min(len(sequence.known) + 1, sequence.max_length))
+        return self.seats.num_free > 0 and self.blocks.num_free >= needed + len(self.decoding)
+
+    def _admit(self) -> Sequence:
+        sequence = self.waiting.popleft()
+        sequence.blocks = self.blocks.allocate(blocks_for(len(sequence.known)))
+        self.seats.take(sequence)
+        sequence.status = Status.RUNNING
+        self.prefilling[sequence.purpose].append(sequence)
+        return sequence
+
+    def _begin_decoding(self, sequences: list[Sequence]) -> None:
+        generating = self.prefilling[Purpose.GENERATE]
+        self.prefilling[Purpose.GENERATE] = generating[len(sequences) :]  # prompts end in their order
+        for sequence in sequences:
+            self.seats.position[sequence.seat] = len(sequence.known)
+        self.decoding = self.decoding + sequences
+        self._decoding_seats = None
+
+    def _preempt_youngest(self) -> None:
+        groups = [self.decoding, *self.prefilling.values()]
+        youngest = max((group[-1] for group in groups if group), key=lambda sequence: sequence.number)
+        self._unseat([youngest])
+        youngest.forget_computed()
+        self.waiting.appendleft(youngest)
+        self.num_preemptions += 1
+
+    def _unseat(self, sequences: list[Sequence]) -> None:
+        if not sequences:
+            return
+        leaving = set(sequences)
+        # New lists: the step under way keeps those that it was made with.
+        self.decoding = [sequence for sequence in self.decoding if sequence not in leaving]
+        for purpose, prefilling in self.prefilling.items():
+            self.prefilling[purpose] = [sequence for sequence in prefilling if sequence not in leaving]
+        self._decoding_seats = None
+        for sequence in sequences:
+            self.seats.leave(sequence)
+            self.blocks.release(reversed(sequence.blocks))
+            sequence.blocks = []
+
+    def _seats_of_decoding(self) -> Array:
+        if self._decoding_seats is None:
+            self._decoding_seats = seat_array(self.decoding)
+        return self._decoding_seats
+
+
+_NO_SEATS: Array = np.zeros(0, np.int64)
+
+
+def _take_chunk(step: Step, sequence: Sequence, rows_left: int) -> int:
+    rows = min(len(sequence.known) - sequence.num_computed, rows_left)
+    if rows > 0:
+        step.chunks.append((sequence, rows))
+    return rows_left - rows

@@ -1,0 +1,129 @@
+"""A request as the engine sees it: its tokens, its blocks, and how far it has come."""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from weft.serve.sampling import SamplingParams
+from weft.types import Array
+
+if TYPE_CHECKING:
+    from weft.serve.detokenizer import Detokenizer
+
+
+class Purpose(StrEnum):
+    """What a request wants of the model: new tokens, or the log-probabilities of its own."""
+
+    GENERATE = "generate"
+    SCORE = "score"
+
+
+class Status(Enum):
+    """Where a request is on its way through the engine."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class FinishReason(StrEnum):
+    """Why a request ended."""
+
+    STOP = "stop"  # end of text, a stop token or a stop string
+    LENGTH = "length"  # max_tokens, or the context is full
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+class Sequence:
+    """State of one request. The thread that drives the engine changes it; others read.
+
+    `known` i32[num_known] are the tokens to be computed from the prompt on (after a preemption, of the answer
+    too); `output` are the tokens answered so far. The cache holds the first `num_computed` tokens.
+    """
+
+    __slots__ = (
+        "alternatives",
+        "blocks",
+        "cancel_wanted",
+        "detokenizer",
+        "end_ids",
+        "error",
+        "finish_reason",
+        "known",
+        "logprobs",
+        "max_length",
+        "num_computed",
+        "num_preemptions",
+        "number",
+        "output",
+        "params",
+        "pieces",
+        "prompt",
+        "purpose",
+        "scores",
+        "seat",
+        "seed",
+        "status",
+        "stop_reason",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        prompt: Array,
+        params: SamplingParams,
+        *,
+        purpose: Purpose = Purpose.GENERATE,
+        max_length: int,
+        seed: int = 0,
+        stream: int = 0,
+        end_ids: frozenset[int] = frozenset(),
+        detokenizer: Detokenizer | None = None,
+    ) -> None:
+        self.prompt: Array = np.ascontiguousarray(prompt, dtype=np.int32)
+        self.params = params
+        self.purpose = purpose
+        self.max_length = max_length  # of prompt and answer together
+        self.seed = seed
+        self.stream = stream
+        self.end_ids = end_ids
+        self.detokenizer = detokenizer  # where the engine must read the text, to find a stop string
+        self.pieces: list[str] = []  # text that it has read so far
+        self.number = -1  # order of arrival
+        self.status = Status.WAITING
+        self.finish_reason: FinishReason | None = None
+        self.stop_reason: str | int | None = None
+        self.error: BaseException | None = None
+        self.cancel_wanted = False
+        self.known = self.prompt
+        self.output: list[int] = []
+        self.logprobs: list[float] = []
+        self.alternatives: list[dict[int, float]] = []
+        self.scores: list[Array] = []
+        self.num_computed = 0
+        self.num_preemptions = 0
+        self.blocks: list[int] = []
+        self.seat = -1
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of prompt and answer so far."""
+        return len(self.prompt) + len(self.output)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come."""
+        return self.status is Status.FINISHED
+
+    def forget_computed(self) -> None:
+        """Back to the state of a request that has not begun, but for its answer so far."""
+        if self.output:
+            self.known = np.concatenate([self.prompt, np.array(self.output, np.int32)])
+        self.num_computed = 0
+        self.num_preemptions += 1
+        self.scores.clear()
+        self.status = Status.WAITING

@@ -1,0 +1,1 @@
+"""What people do with a model: generate, chat, score; thin, over the engine."""

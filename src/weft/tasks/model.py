@@ -1,0 +1,181 @@
+"""The model that `weft.load` gives: text in, text out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from collections.abc import Sequence as List
+from pathlib import Path
+from typing import Any, Self
+
+from weft.config import EngineConfig
+from weft.errors import ConfigError
+from weft.io.sources import resolve
+from weft.io.tokenizer import Tokenizer
+from weft.machine import default_threads
+from weft.models.build import build_plan
+from weft.models.loader import LoadedModel, load_model
+from weft.plan import Plan
+from weft.runtime import Executable, KvCache, Pool, compile
+from weft.serve.engine import Engine, EngineLimits
+from weft.serve.kv_budget import plan_kv_budget
+from weft.serve.plan_runner import PlanRunner
+from weft.tasks.chat import Chatter, Message
+from weft.tasks.completion import Completion
+from weft.tasks.generate import Generator, Prompt, Stream
+from weft.tasks.score import score
+from weft.types import Array, DType
+
+MAX_SCORE_ROWS = 64  # rows of logits that a scoring step holds at once
+_RECOMMENDED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+
+
+def load(
+    model: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    teams: int = EngineConfig.teams,
+    quant: str | None = None,
+    kv_dtype: str = EngineConfig.kv_dtype,
+    max_context: int | None = None,
+    kv_memory: int | str | None = None,
+    max_rows: int = EngineConfig.max_rows,
+    max_running: int = EngineConfig.max_running,
+) -> Model:
+    """The model of that name, folder or file, ready to answer.
+
+    Keywords: see `EngineConfig`. Raises ModelNotFoundError, ModelFileError, ConfigError, UnsupportedError,
+    OutOfMemoryError.
+    """
+    config = EngineConfig(threads, teams, quant, kv_dtype, max_context, kv_memory, max_rows, max_running)
+    return Model(resolve(model), config)
+
+
+class Model:
+    """A model on a pool of threads. Any thread may use it; close it to give back its memory.
+
+    tokenizer: text to tokens and back. config: how it was loaded. max_context: the longest text of one
+    request.
+    """
+
+    def __init__(self, path: Path, config: EngineConfig) -> None:
+        self.path = path
+        self.config = config
+        self.pool = _make_pool(config)
+        try:
+            self._loaded = load_model(path, self.pool, config.quant)
+            self._make_engine()
+        except BaseException:
+            self.pool.close()
+            raise
+
+    def generate(self, prompts: Prompt | List[Prompt], **sampling: Any) -> list[Completion]:
+        """An answer for each prompt (a text, or token ids), in their order; settings: `SamplingParams`.
+
+        Raises PromptError, ConfigError; on Ctrl-C Interrupted, with the answers as far as they came.
+        """
+        return self._generator.generate(prompts, **sampling)
+
+    def stream(self, prompt: Prompt, **sampling: Any) -> Stream:
+        """The answer to a prompt, piece by piece."""
+        return self._generator.stream(prompt, **sampling)
+
+    def chat(self, messages: str | List[Message], **sampling: Any) -> Completion:
+        """The answer to a conversation: a text, or messages as OpenAI has them. Raises TokenizerError."""
+        return self.chatter.chat(messages, **sampling)
+
+    def stream_chat(self, messages: str | List[Message], **sampling: Any) -> Stream:
+        """The answer to a conversation, piece by piece."""
+        return self.chatter.stream(messages, **sampling)
+
+    def score(self, texts: Prompt | List[Prompt]) -> list[Array]:
+        """For each text float32 [n − 1]: natural-log probability of each token after the first."""
+        return score(self._generator, texts)
+
+    def plan(self, rows: int | None = None, purpose: str = "generate") -> Plan:
+        """The plan of a step of at most `rows` tokens: operations, shapes, FLOPs, bytes, memory. Print it."""
+        rows = self.config.max_rows if rows is None else rows
+        if rows < 1:
+            raise ConfigError(f"Expected rows of at least 1, got {rows}; raise it.")
+        return self._plan(purpose, rows, min(rows, self._max_outputs(purpose)))
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to tokens and back."""
+        return self._loaded.tokenizer()
+
+    @property
+    def max_context(self) -> int:
+        """The longest text of one request, prompt and answer together, in tokens."""
+        return self.engine.limits.max_length
+
+    def close(self) -> None:
+        """Ends what runs with an error and gives back threads and memory. A second call does nothing."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _make_engine(self) -> None:
+        loaded, config = self._loaded, self.config
+        cache_type = loaded.config.cache_type(DType(config.kv_dtype))
+        token_bytes = cache_type.token_bytes * cache_type.layers
+        budget = plan_kv_budget(config, loaded.config.max_context, token_bytes)
+        self._limits = EngineLimits(
+            budget.max_context, budget.num_blocks, config.max_rows, MAX_SCORE_ROWS, config.max_running
+        )
+        self.cache = KvCache(cache_type, budget.num_blocks)
+        self.runner = PlanRunner(self._compile, self.pool.close, config.teams)
+        self.runner.executable("generate")
+        self.engine = Engine(self.runner, self._limits)
+        self._generator = Generator(
+            self.engine,
+            loaded.tokenizer(),
+            loaded.config.vocabulary_size,
+            _end_ids(loaded),
+            _defaults(loaded),
+        )
+        self.chatter = Chatter(self._generator, loaded.chat_template)
+
+    def _compile(self, purpose: str) -> Executable:
+        rows = self.config.max_rows if purpose == "generate" else MAX_SCORE_ROWS
+        plan = self._plan(purpose, rows, min(rows, self._max_outputs(purpose)))
+        return compile(plan, self.pool, self._loaded.weights, {"cache": self.cache})
+
+    def _plan(self, purpose: str, rows: int, outputs: int) -> Plan:
+        loaded = self._loaded
+        return build_plan(
+            loaded.config,
+            loaded.weights,
+            rows,
+            outputs,
+            purpose,
+            self._limits.max_context,
+            DType(self.config.kv_dtype),
+        )
+
+    def _max_outputs(self, purpose: str) -> int:
+        return self.config.max_running if purpose == "generate" else MAX_SCORE_ROWS
+
+
+def _make_pool(config: EngineConfig) -> Pool:
+    threads = config.threads or max(default_threads(), config.teams)
+    return Pool(threads, config.teams)
+
+
+def _end_ids(loaded: LoadedModel) -> list[int]:
+    """Every token that ends a text: by the generation settings, the configuration, the tokenizer."""
+    listed: list[int] = list(loaded.tokenizer().eos_ids)
+    for settings in (loaded.generation_config, loaded.settings):
+        value = settings.get("eos_token_id")
+        listed += [item for item in (value if isinstance(value, list) else [value]) if type(item) is int]
+    return [token for token in listed if 0 <= token < loaded.config.vocabulary_size]
+
+
+def _defaults(loaded: LoadedModel) -> dict[str, Any]:
+    """What the model's files recommend for sampling."""
+    settings: Mapping[str, Any] = loaded.generation_config
+    return {name: settings[name] for name in _RECOMMENDED if settings.get(name) is not None}

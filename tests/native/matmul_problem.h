@@ -1,0 +1,182 @@
+// Random weights in every encoding, and products by the serial loop that kernels/matmul.h promises.
+#pragma once
+
+#include <cmath>
+#include <memory>
+
+#include "base/half.h"
+#include "op_runner.h"
+#include "ops/weight_pack.h"
+
+namespace weft::test {
+
+inline const BlockKind kAllKinds[] = {BlockKind::kF32,  BlockKind::kF16,  BlockKind::kBF16, BlockKind::kQ8_0,
+                                      BlockKind::kQ4_0, BlockKind::kQ4_1, BlockKind::kQ5_0, BlockKind::kQ5_1,
+                                      BlockKind::kQ4_K, BlockKind::kQ5_K, BlockKind::kQ6_K};
+
+// A matrix [n, k] in a file's encoding: random codes, scales about 0.01, minimums about -0.05.
+struct FileBytes {
+  BlockKind kind;
+  int64_t n, k;
+  std::vector<uint8_t> bytes;
+
+  FileBytes(BlockKind kind, int64_t n, int64_t k, uint32_t seed) : kind(kind), n(n), k(k) {
+    std::mt19937 random(seed);
+    bytes.resize(static_cast<size_t>(n * row_bytes(kind, k)));
+    if (is_plain(kind)) return fill_floats(random);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+    const size_t block = static_cast<size_t>(row_bytes(kind, block_elements(kind)));
+    for (size_t at = 0; at < bytes.size(); at += block) fix_numbers(bytes.data() + at, random);
+  }
+
+  FileMatrix matrix() const { return {kind, n, k, bytes.data(), bytes.size(), {}}; }
+  const uint8_t* row(int64_t index) const { return bytes.data() + index * row_bytes(kind, k); }
+
+ private:
+  void fill_floats(std::mt19937& random) {
+    std::normal_distribution<float> normal(0.0f, 0.05f);
+    for (int64_t i = 0; i < n * k; ++i) {
+      const float value = normal(random);
+      const uint16_t half = kind == BlockKind::kF16 ? f16_of_float(value) : bf16_of_float(value);
+      if (kind == BlockKind::kF32) {
+        std::memcpy(bytes.data() + 4 * i, &value, 4);
+      } else {
+        std::memcpy(bytes.data() + 2 * i, &half, 2);
+      }
+    }
+  }
+
+  void fix_numbers(uint8_t* block, std::mt19937& random) const {
+    const bool wide = block_elements(kind) == 256;
+    std::uniform_real_distribution<float> some(0.5f, 1.5f);
+    put(block + (kind == BlockKind::kQ6_K ? 208 : 0), (wide ? 3e-4f : 1e-2f) * some(random));
+    const bool has_minimum = kind == BlockKind::kQ4_1 || kind == BlockKind::kQ5_1;
+    if (has_minimum) put(block + 2, -0.05f * some(random));
+    if (kind == BlockKind::kQ4_K || kind == BlockKind::kQ5_K) put(block + 2, 2e-3f * some(random));
+  }
+  static void put(uint8_t* to, float value) {
+    const uint16_t half = f16_of_float(value);
+    std::memcpy(to, &half, 2);
+  }
+};
+
+// A row of x in the numbers of an integer product.
+struct QuantizedRow {
+  std::vector<int> codes;
+  std::vector<float> scales, sums;
+
+  QuantizedRow(const float* x, int64_t k) : codes(static_cast<size_t>((k + 31) / 32 * 32)) {
+    for (int64_t first = 0; first < k; first += 32) {
+      const int64_t count = std::min<int64_t>(32, k - first);
+      float largest = 0;
+      for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(x[first + i]));
+      const float factor = largest < 1e-30f ? 0.0f : 127.0f / largest;
+      int sum = 0;
+      for (int64_t i = 0; i < count; ++i)
+        sum += codes[static_cast<size_t>(first + i)] = static_cast<int>(std::nearbyint(x[first + i] * factor));
+      scales.push_back(largest < 1e-30f ? 0.0f : largest / 127.0f);
+      sums.push_back(scales.back() * static_cast<float>(sum));
+    }
+  }
+};
+
+inline float multiply_add(bool fused, float a, float b, float c) { return fused ? std::fma(a, b, c) : a * b + c; }
+
+inline float float_product(bool fused, const float* x, const float* weights, int64_t k) {
+  float sum = 0;
+  for (int64_t i = 0; i < k; ++i) sum = multiply_add(fused, weights[i], x[i], sum);
+  return sum;
+}
+
+// A row of an integer weight, with the codes' bias taken off.
+struct CodedWeights {
+  PanelFormat format;
+  std::vector<uint8_t> codes;
+  std::vector<float> scales, minimums;
+
+  CodedWeights(BlockKind kind, const uint8_t* row, int64_t k)
+      : format(panel_format(kind)), codes(static_cast<size_t>(k)),
+        scales(static_cast<size_t>(k / 32 * format.scales_per_group)), minimums(static_cast<size_t>(k / 32)) {
+    decode_codes(kind, row, k, codes.data(), scales.data(), minimums.data());
+  }
+
+  float product(bool fused, const QuantizedRow& x) const {
+    const size_t parts = static_cast<size_t>(format.scales_per_group), inputs = 32 / parts;
+    const int bias = format.kind == PanelKind::kQ8 ? 128 : 0;
+    float sum = 0;
+    for (size_t group = 0; group < minimums.size(); ++group) {
+      const float minimum = format.minimum == Minimum::kCentered ? -8.0f * scales[group] : minimums[group];
+      if (format.minimum != Minimum::kNone) sum = multiply_add(fused, minimum, x.sums[group], sum);
+      for (size_t part = 0; part < parts; ++part) {
+        int dot = 0;
+        for (size_t i = 0; i < inputs; ++i) {
+          const size_t at = group * 32 + part * inputs + i;
+          dot += (codes[at] - bias) * x.codes[at];
+        }
+        sum = multiply_add(fused, scales[group * parts + part] * x.scales[group], static_cast<float>(dot), sum);
+      }
+    }
+    return sum;
+  }
+};
+
+inline Table<float> random_table(int64_t rows, int64_t columns, uint32_t seed, int64_t gap = 0) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  Table<float> table(rows, columns, gap);
+  for (float& value : table.memory) value = normal(random);
+  return table;
+}
+
+// x times the transpose of `weights`, as one thread of an instruction set with or without FMA would.
+inline Table<float> reference_product(bool fused, const Table<float>& x, const FileBytes& weights) {
+  Table<float> out(x.rows, weights.n);
+  std::vector<float> values(static_cast<size_t>(weights.k));
+  std::vector<QuantizedRow> rows;
+  if (!is_plain(weights.kind))
+    for (int64_t r = 0; r < x.rows; ++r) rows.emplace_back(x.row(r), x.columns);
+  for (int64_t n = 0; n < weights.n; ++n) {
+    if (is_plain(weights.kind)) {
+      decode_row(weights.kind, weights.row(n), weights.k, values.data());
+      for (int64_t r = 0; r < x.rows; ++r) out.at(r, n) = float_product(fused, x.row(r), values.data(), x.columns);
+    } else {
+      const CodedWeights coded(weights.kind, weights.row(n), weights.k);
+      for (int64_t r = 0; r < x.rows; ++r) out.at(r, n) = coded.product(fused, rows[static_cast<size_t>(r)]);
+    }
+  }
+  return out;
+}
+
+inline Team& test_team() {
+  static Pool pool(2, 1);
+  return pool.team(0);
+}
+
+inline std::shared_ptr<const Weight> pack(const std::vector<const FileBytes*>& parts, bool interleave = false,
+                                          std::optional<PanelKind> target = {}) {
+  std::vector<FileMatrix> matrices;
+  for (const FileBytes* part : parts) matrices.push_back(part->matrix());
+  return pack_weight(test_team(), matrices, interleave, target);
+}
+
+// Some rows of a table, as a table.
+inline Table<float> rows_of(const Table<float>& table, int64_t first, int64_t count) {
+  Table<float> some(count, table.columns);
+  for (int64_t r = 0; r < count; ++r) std::memcpy(some.row(r), table.row(first + r), table.columns * sizeof(float));
+  return some;
+}
+
+inline Table<float> run_linear(const Kernels& kernels, const Table<float>& x, std::shared_ptr<const Weight> weight,
+                               const Schedule& schedule = {}) {
+  Table<float> out(x.rows, weight->n());
+  OpRunner("linear").weight("weight", weight).in("x", x).out("out", out).run(kernels, schedule);
+  return out;
+}
+
+inline bool is_fused(const Kernels& kernels) { return std::string(kernels.isa) != "portable"; }
+// Whether the instruction set rounds rows to bfloat16 too.
+inline bool rounds_rows(const Kernels& kernels, BlockKind kind) {
+  return kind == BlockKind::kBF16 && std::string(kernels.isa) == "avx512";
+}
+
+}  // namespace weft::test
