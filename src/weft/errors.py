@@ -33,6 +33,14 @@ class PromptError(WeftError, ValueError):
     """A prompt cannot be processed: empty, of unknown tokens, or longer than the context."""
 
 
+class DataError(WeftError, ValueError):
+    """Training data is missing, empty, not what its format promises, or does not fit the model."""
+
+
+class TrainingError(WeftError, RuntimeError):
+    """A training run cannot go on: its loss diverged, its folder is in use, damaged or cannot be written."""
+
+
 class PlanError(WeftError, ValueError):
     """A plan is inconsistent: shapes, types or operands of its operations do not fit."""
 

@@ -23,3 +23,8 @@ def models_folder() -> Path:
 def packed_folder() -> Path:
     """Packed weights, one file a model, instruction set and target."""
     return cache_root() / "packed"
+
+
+def tokens_folder() -> Path:
+    """Tokenized training data, one file for each content and tokenizer."""
+    return cache_root() / "tokens"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,14 @@ class SpecialTokens:
     @property
     def eos_id(self) -> int | None:
         return self.eos_ids[0] if self.eos_ids else None
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Token ids of a text, and for each the characters [begin, end) that it stands for (empty: none)."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
 
 
 class Tokenizer:
@@ -72,6 +80,22 @@ class Tokenizer:
                 f"text of valid Unicode was expected: {error}; remove lone surrogates"
             ) from error
         return ids
+
+    def encode_batch(
+        self, texts: Sequence[str], *, add_special: bool = True, parse_special: bool = True
+    ) -> list[EncodedText]:
+        """`encode` of each text, on the library's own threads, with the place of each token in its text.
+
+        Raises TokenizerError for invalid Unicode in any of them.
+        """
+        raw = self._raw if parse_special else self._without_special()
+        try:
+            encodings = raw.encode_batch(list(texts), add_special_tokens=add_special)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise TokenizerError(
+                f"text of valid Unicode was expected: {error}; remove lone surrogates"
+            ) from error
+        return [EncodedText(encoding.ids, encoding.offsets) for encoding in encodings]
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True, continued: bool = False) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD, ids outside the vocabulary nothing.

@@ -1,0 +1,1 @@
+"""From files to the slices that a training step runs: tokenized once, packed, shuffled, prepared ahead."""

@@ -1,0 +1,136 @@
+"""Which files the data of a run are: files, folders, globs, stdin, or Python's own sources."""
+
+from __future__ import annotations
+
+import glob
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from weft.errors import DataError
+
+SPLITS = ("train", "valid", "test")
+SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
+STDIN = "-"
+STDLIB = "stdlib"
+_FORMS = "a file, a folder, a glob such as 'books/*.txt', - for stdin, or stdlib for Python's own sources"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file to read: its path, or its content where it came on stdin.
+
+    `format` is the suffix of its kind, such as ".jsonl". A `lenient` file that is not UTF-8 is left out
+    rather than refused.
+    """
+
+    path: Path
+    format: str
+    content: bytes | None = None
+    lenient: bool = False
+
+    def read(self) -> bytes:
+        """Its bytes. Raises DataError when it cannot be read."""
+        if self.content is not None:
+            return self.content
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: expected a readable file, got: {error.strerror}; check its permissions."
+            ) from error
+
+
+@dataclass
+class DataFiles:
+    """The files of each split, in a fixed order. Only `train` is filled where the data has no splits."""
+
+    train: list[DataFile] = field(default_factory=list)
+    valid: list[DataFile] = field(default_factory=list)
+    test: list[DataFile] = field(default_factory=list)
+
+
+def find_files(data: Sequence[str]) -> DataFiles:
+    """The files that `data` names, each a path, a glob, "-" or "stdlib".
+
+    A folder with train.jsonl (or .txt, .csv, .parquet) gives its splits, any other one all files under it
+    that weft reads. Raises DataError when something is not there, empty, or of another kind.
+    """
+    if not data:
+        raise DataError(f"Expected data to train on, got none; pass --data with {_FORMS}.")
+    files = DataFiles()
+    for name in data:
+        _add(files, name)
+    return files
+
+
+def _add(files: DataFiles, name: str) -> None:
+    if name == STDIN:
+        files.train.append(_standard_input())
+    elif name == STDLIB and not Path(name).exists():
+        files.train += standard_library()
+    elif Path(name).is_dir():
+        _add_folder(files, Path(name))
+    elif Path(name).exists():
+        files.train.append(_file(Path(name)))
+    elif any(mark in name for mark in "*?["):
+        matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+        if not (found := [_file(path) for path in matches if path.is_file()]):
+            raise DataError(f"Expected files that match {name!r}, got none; check the pattern.")
+        files.train += found
+    else:
+        raise DataError(f"Expected data at {name!r}, got no such file; pass {_FORMS}.")
+
+
+def _add_folder(files: DataFiles, folder: Path) -> None:
+    splits = {split: _split_file(folder, split) for split in SPLITS}
+    if splits["train"] is not None:
+        for split, file in splits.items():
+            if file is not None:
+                getattr(files, split).append(file)
+        return
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES and path.is_file()]
+    if not found:
+        raise DataError(
+            f"{folder}: expected files of {', '.join(SUFFIXES)} in the folder, got none; name another one."
+        )
+    files.train += [_file(path) for path in found]
+
+
+def _split_file(folder: Path, split: str) -> DataFile | None:
+    paths = [folder / f"{split}{suffix}" for suffix in (".jsonl", ".txt", ".csv", ".parquet")]
+    return next((_file(path) for path in paths if path.is_file()), None)
+
+
+def _file(path: Path) -> DataFile:
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".csv", ".parquet"):
+        return DataFile(path, suffix)
+    if suffix in (".json", ".gz", ".zip", ".zst", ".bz2", ".xz", ".pdf", ".docx", ".bin", ".safetensors"):
+        raise DataError(f"{path}: expected one of {', '.join(SUFFIXES)}, got {suffix}; convert or unpack it.")
+    # A file that was named is text, whatever its suffix: sources, Markdown.
+    return DataFile(path, ".txt")
+
+
+def _standard_input() -> DataFile:
+    content = sys.stdin.buffer.read()
+    if not content.strip():
+        raise DataError("Expected data on stdin, got none; pipe text or JSON lines to it.")
+    return DataFile(Path("<stdin>"), ".jsonl" if content.lstrip().startswith(b"{") else ".txt", content)
+
+
+def standard_library() -> list[DataFile]:
+    """Python's own sources, without its tests and installed packages: real code on every machine.
+
+    Raises DataError where the interpreter came without them.
+    """
+    root = Path(sysconfig.get_paths()["stdlib"])
+    leave_out = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+    found = [
+        path for path in sorted(root.rglob("*.py")) if leave_out.isdisjoint(path.relative_to(root).parts[:-1])
+    ]
+    if not found:
+        raise DataError(f"Expected Python's sources in {root}, got none; pass other data than {STDLIB!r}.")
+    return [DataFile(path, ".txt", lenient=True) for path in found]

@@ -1,0 +1,40 @@
+"""Text files: each is one document."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+
+from weft.errors import DataError
+from weft.train.data.examples import Example
+from weft.train.data.files import DataFile
+
+_OTHER_MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+
+
+def read_text(file: DataFile) -> Iterator[Example]:
+    """The one document of the file, or none where it is blank. Raises DataError when it is not UTF-8."""
+    content = file.read()
+    try:
+        text = decode(content, str(file.path))
+    except DataError:
+        if file.lenient:
+            return
+        raise
+    if text.strip():
+        yield Example(text, str(file.path))
+
+
+def decode(content: bytes, name: str) -> str:
+    """`content` as text, without a mark of UTF-8 at its start. Raises DataError with the line of the fault."""
+    for mark, encoding in _OTHER_MARKS.items():
+        if content.startswith(mark):
+            raise DataError(f"{name}: expected text in UTF-8, got {encoding}; convert it to UTF-8.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{name}, line {line}: expected text in UTF-8, got byte 0x{content[error.start]:02x} at "
+            f"offset {error.start}; convert it to UTF-8."
+        ) from error
