@@ -47,6 +47,28 @@ class Cores:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class MachineLimits:
+    """What the threads of a team can do at most together, measured: operations a second by type of weight
+    (a multiplication and an addition count as two), and bytes read from memory a second.
+    """
+
+    f32_flops: float
+    bf16_flops: float
+    q8_flops: float
+    q4_flops: float
+    read_bytes_per_second: float
+
+    def seconds(self, flops: float, nbytes: float, kind: str = "f32") -> float:
+        """The least time for that work and traffic, with arithmetic and reading at the same time.
+
+        kind: of the weight, as in `WeightType`; of a mixture the slowest counts.
+        """
+        rates = {"f32": self.f32_flops, "bf16": self.bf16_flops, "q8": self.q8_flops, "q4": self.q4_flops}
+        rate = min(rates.get(part, self.f32_flops) for part in kind.split("+"))
+        return max(flops / rate, nbytes / self.read_bytes_per_second)
+
+
 def read_cores(root: Path = Path("/")) -> Cores:
     """The cores of this process, from the files below `root`."""
     processors = sorted(os.sched_getaffinity(0))
@@ -78,6 +100,23 @@ def available_memory(root: Path = Path("/")) -> int:
         for folder in _group_folders(root, "memory")
     ]
     return max(0, min(free))
+
+
+def processor_name(root: Path = Path("/")) -> str:
+    """The processor's name as the system tells it; its architecture where it tells none."""
+    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name" and value.strip():
+            return value.strip()
+    return os.uname().machine
+
+
+def total_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of memory that the machine has; None where nothing says."""
+    for line in (_text(root / "proc/meminfo") or "").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def _core_groups(folders: dict[int, Path]) -> Iterable[list[int]]:

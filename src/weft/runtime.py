@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from weft.errors import PlanError, UnsupportedError
+from weft.machine import MachineLimits
 from weft.plan import Node, Parameter, Plan, State, Value
 from weft.types import Array, CacheType, WeightType
 
@@ -257,6 +258,28 @@ def new_trace(capacity: int = 1 << 20) -> Any:
     Its `spans()` gives a structured array: thread, node, phase, tiles, begin_ns, end_ns.
     """
     return native().Trace(capacity)
+
+
+def measure_limits(pool: Pool, team: int = 0) -> MachineLimits:
+    """Measures on a team of `pool`, in a second or two. Raises OutOfMemoryError, ThreadError."""
+    return MachineLimits(**native().measure_limits(pool.handle, team))
+
+
+def available_isas() -> list[str]:
+    """Instruction sets whose kernels can run here, the slowest first."""
+    names: list[str] = native().isa_available()
+    return names
+
+
+def selected_isa() -> str:
+    """The instruction set in use. Raises ConfigError or UnsupportedError for what WEFT_ISA names."""
+    return str(native().isa_selected())
+
+
+def cache_bytes() -> dict[str, int]:
+    """Data caches of the first processor: l1d_bytes, l2_bytes, l3_bytes; 0 where unknown."""
+    sizes: dict[str, int] = native().cache_bytes()
+    return sizes
 
 
 class _Lowering:

@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -14,15 +14,32 @@ from weft.cli.options import engine_flags, flag, given, model_flag, sampling_fla
 from weft.config import EngineConfig
 from weft.serve.sampling import SamplingParams
 
+if TYPE_CHECKING:
+    from weft.cli.output import Speedometer
+    from weft.tasks.completion import Completion
+    from weft.tasks.generate import Stream
+    from weft.tasks.model import Model
+
 
 @click.command("generate")
-@model_flag
+@model_flag()
 @flag("-p", "--prompt", help="The prompt; by default what comes on stdin.")
-@flag("-f", "--file", "prompt_file", type=click.File(encoding="utf-8"), help="Read the prompt from a file; - is stdin.")
+@flag(
+    "-f",
+    "--file",
+    "prompt_file",
+    type=click.File(encoding="utf-8"),
+    help="Read the prompt from a file; - is stdin.",
+)
 @sampling_flags()
 @engine_flags
 @flag("--json", "as_json", is_flag=True, help="Print one JSON object, at the end, in place of the text.")
-@flag("--trace", "trace_path", type=click.Path(dir_okay=False), help="Write a timeline of the threads to this file.")
+@flag(
+    "--trace",
+    "trace_path",
+    type=click.Path(dir_okay=False),
+    help="Write a timeline of the threads to this file.",
+)
 @flag("-q", "--quiet", is_flag=True, help="No statistics.")
 def command(model: str, **values: Any) -> None:
     """Continue a prompt. The text is streamed to stdout, statistics go to stderr.
@@ -37,54 +54,86 @@ def command(model: str, **values: Any) -> None:
 
 
 def read_prompt(prompt: str | None, file: IO[str] | None) -> str:
-    """The prompt from the flag, the file or stdin. Raises a usage error when there is none, or two."""
+    """The prompt from the flag, the file or stdin, without a line end at its end.
+
+    Raises a usage error when there is none, or two.
+    """
     if prompt is not None and file is not None:
-        raise click.UsageError("Expected one prompt, got -p and -f; leave one out.")
+        prompt, file = _nearer(prompt, file)
     if prompt is not None:
         return prompt
-    source = file or click.get_text_stream("stdin", encoding="utf-8")
     if file is None and sys.stdin.isatty():
         raise click.UsageError("Expected a prompt, got none; pass -p TEXT, -f FILE, or pipe it to stdin.")
+    source = file or click.get_text_stream("stdin", encoding="utf-8")
     try:
-        return source.read()
+        return source.read().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
-        raise click.ClickException(f"Expected a prompt in UTF-8, got other bytes ({error}); convert it.") from error
+        raise click.ClickException(
+            f"Expected a prompt in UTF-8, got other bytes ({error}); convert it."
+        ) from error
+
+
+def _nearer(prompt: str, file: IO[str]) -> tuple[str | None, IO[str] | None]:
+    """Of a flag and the environment twin of the other the flag."""
+    context = click.get_current_context()
+    sources = [context.get_parameter_source(name) for name in ("prompt", "prompt_file")]
+    match [source is click.core.ParameterSource.COMMANDLINE for source in sources]:
+        case [True, False]:
+            return prompt, None
+        case [False, True]:
+            return None, file
+    raise click.UsageError("Expected one prompt, got -p and -f; leave one out.")
 
 
 def _generate(
     model: str, prompt: str, engine: dict[str, Any], settings: dict[str, Any], values: dict[str, Any]
 ) -> None:
     # Here, since they bring numpy and the native core: `weft generate --help` needs neither.
-    from weft.cli.output import Speedometer, write_text
-    from weft.serve.trace import trace_to
+    from weft.cli.output import Speedometer
     from weft.tasks.model import load
 
-    as_json = values["as_json"]
     with ExitStack() as open_things:
         loaded = open_things.enter_context(load(model, **engine))
         if values["trace_path"]:
+            from weft.serve.trace import trace_to
+
             open_things.enter_context(trace_to(loaded.runner, values["trace_path"]))
         speed = Speedometer()
         stream = loaded.stream(prompt, **settings)
         try:
-            for piece in stream:
-                speed.count(piece)
-                if not as_json:
-                    write_text(piece.text)
-        finally:
+            _write(stream, speed, silent=values["as_json"])
+        except KeyboardInterrupt:
             stream.close()
-            completion = stream.completion
-            if as_json:
-                print(json.dumps({**asdict(completion), "statistics": speed.numbers(completion)}, ensure_ascii=False))
-            elif completion.text and not completion.text.endswith("\n") and sys.stdout.isatty():
-                write_text("\n")
-            if completion.logprobs is not None and not as_json:
-                _print_logprobs(completion, loaded.tokenizer)
-            if not values["quiet"]:
-                print(speed.line(completion, loaded.pool.num_threads), file=sys.stderr)
+            _finish(loaded, stream, speed, values)
+            raise
+        _finish(loaded, stream, speed, values)
 
 
-def _print_logprobs(completion: Any, tokenizer: Any) -> None:
+def _write(stream: Stream, speed: Speedometer, silent: bool) -> None:
+    """Writes an answer as it comes."""
+    from weft.cli.output import write_text
+
+    for piece in stream:
+        speed.count(piece)
+        if not silent:
+            write_text(piece.text)
+
+
+def _finish(loaded: Model, stream: Stream, speed: Speedometer, values: dict[str, Any]) -> None:
+    """Ends the text, or prints it as JSON; what is known besides goes to stderr."""
+    completion = stream.completion
+    if values["as_json"]:
+        facts = {**asdict(completion), "statistics": speed.numbers(completion)}
+        print(json.dumps(facts, ensure_ascii=False), flush=True)
+    elif not completion.text.endswith("\n"):
+        print(flush=True)
+    if completion.logprobs is not None and not values["as_json"]:
+        _print_logprobs(completion, loaded.tokenizer)
+    if not values["quiet"]:
+        print(speed.line(completion, loaded.pool.num_threads), file=sys.stderr)
+
+
+def _print_logprobs(completion: Completion, tokenizer: Any) -> None:
     """A line on stderr for each token: its log-probability, its text, and the alternatives."""
     alternatives = completion.top_logprobs or [{}] * len(completion.token_ids)
     for token, logprob, others in zip(completion.token_ids, completion.logprobs, alternatives, strict=True):

@@ -37,7 +37,7 @@ class _Commands(click.Group):
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
-            return None
+            context.fail(f"Expected a command, got {name!r}{_did_you_mean(name)}; `weft --help` lists them.")
         module = importlib.import_module(f"weft.cli.{name}_command")
         command: click.Command = module.command
         return command
@@ -86,10 +86,13 @@ def _report(error: BaseException) -> int:
         case BrokenPipeError():
             return EXIT_FAILURE
         case click.UsageError():
-            error.show()
+            _say(error.format_message() + _help_hint(error))
             return EXIT_USAGE
         case click.ClickException():
             _say(error.format_message())
+            return EXIT_FAILURE
+        case OSError() if error.filename is not None and error.strerror:
+            _say(f"{error.filename}: {error.strerror}")
             return EXIT_FAILURE
         case WeftError() | OSError() | MemoryError():
             _say(str(error) or type(error).__name__)
@@ -97,6 +100,20 @@ def _report(error: BaseException) -> int:
         case _:
             _say(f"{type(error).__name__}: {error}; this is a fault of weft (WEFT_DEBUG=1 shows where)")
             return EXIT_FAILURE
+
+
+def _did_you_mean(name: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, COMMANDS, n=2, cutoff=0.5)
+    return f", did you mean {' or '.join(close)}?" if close else ""
+
+
+def _help_hint(error: click.UsageError) -> str:
+    """Which help tells more, where the message does not say so itself."""
+    if error.ctx is None or "--help" in error.message:
+        return ""
+    return f" (see {error.ctx.command_path} --help)"
 
 
 def _is_usage(error: BaseException) -> bool:
@@ -117,5 +134,3 @@ def _quiet_stdout() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-

@@ -15,8 +15,16 @@ from weft.serve.sampling import SamplingParams
 
 Command = Callable[..., Any]
 
+
+class _WholeText(click.types.StringParamType):
+    """A text that may hold blanks; its environment twin is one value, not a list."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]
+
+
 # What click is to make of a field whose annotation says more than a flag can.
-_TYPES: dict[str, Any] = {"logprobs": click.INT, "kv_memory": click.STR}
+_TYPES: dict[str, Any] = {"logprobs": click.INT, "kv_memory": click.STRING}
 
 
 def setting_flags(settings: type, *leave_out: str) -> Callable[[Command], Command]:
@@ -42,14 +50,14 @@ def sampling_flags(*leave_out: str) -> Callable[[Command], Command]:
     return setting_flags(SamplingParams, *leave_out)
 
 
-def model_flag(command: Command) -> Command:
+def model_flag(required: bool = True) -> Callable[[Command], Command]:
     """Adds -m/--model."""
-    return flag("-m", "--model", required=True, metavar="MODEL", help="Name, folder or file of a model.")(command)
+    return flag("-m", "--model", required=required, metavar="MODEL", help="Name, folder or file of a model.")
 
 
 def flag(*names: str, **attributes: Any) -> Callable[[Command], Command]:
-    """A click option with its environment twin: WEFT_ and its longest name in capitals."""
-    longest = max(names, key=len)
+    """A click option with its environment twin: WEFT_ and its longest flag in capitals."""
+    longest = max((name for name in names if name.startswith("--")), key=len)
     return click.option(*names, envvar=env_name(longest), show_envvar=True, **attributes)
 
 
@@ -74,6 +82,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Com
         attributes["type"] = click.Choice(metadata["choices"])
     elif field.name == "stop":
         attributes["multiple"] = True
+        attributes["type"] = _WholeText()
         attributes["default"] = ()
     else:
         attributes["type"] = _TYPES.get(field.name) or _scalar(hint)

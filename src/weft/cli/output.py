@@ -62,7 +62,9 @@ class Speedometer:
             "prompt_tokens_per_s": round(completion.prompt_tokens / prompt_s, 2) if prompt_s > 0 else 0.0,
             "answer_tokens": answered,
             "answer_s": round(answer_s, 6),
-            "answer_tokens_per_s": round((answered - 1) / answer_s, 2) if answer_s > 0 and answered > 1 else 0.0,
+            "answer_tokens_per_s": round((answered - 1) / answer_s, 2)
+            if answer_s > 0 and answered > 1
+            else 0.0,
         }
 
     def line(self, completion: Completion, threads: int) -> str:
@@ -71,5 +73,6 @@ class Speedometer:
         return (
             f"prompt {n['prompt_tokens']:.0f} tokens, {n['prompt_tokens_per_s']:.1f} tokens/s; "
             f"answer {n['answer_tokens']:.0f} tokens, {n['answer_tokens_per_s']:.1f} tokens/s; "
-            f"{threads} thread{'s' if threads != 1 else ''}; seed {completion.seed}; {completion.finish_reason}"
+            f"{threads} thread{'s' if threads != 1 else ''}; seed {completion.seed}; "
+            f"{completion.finish_reason}"
         )

@@ -144,7 +144,7 @@ def _fetcher(name: str) -> _Fetch:
     hub = parse_hub_name(name)
     if hub is not None:
         return lambda folder, progress: _fetch_hub(hub, folder, progress)
-    known = [*CATALOGUE, *(entry.name for entry in list_models())]
+    known = list(dict.fromkeys([*CATALOGUE, *(entry.name for entry in list_models())]))
     raise ModelNotFoundError(
         f"there is no model {shown(name)}{_did_you_mean(name, known)}; a model is {_FORMS}"
     )

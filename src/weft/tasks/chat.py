@@ -43,6 +43,10 @@ class Chatter:
         text = self._compiled().render(messages, add_generation_prompt=True, **variables)
         return self.generator.tokenizer.encode(text, add_special=False)
 
+    def check(self) -> None:
+        """Raises TokenizerError where the model has no chat template that can be used."""
+        self._compiled()
+
     def _compiled(self) -> ChatTemplate:
         if self._template is None:
             if self._source is None:
@@ -71,6 +75,10 @@ class Conversation:
         system: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, *self.turns]
 
+    def check(self) -> None:
+        """Raises TokenizerError where the model has no chat template that can be used."""
+        self._chatter.check()
+
     def clear(self) -> None:
         """Forgets all turns; the system prompt stays."""
         self.turns.clear()
@@ -89,6 +97,11 @@ class Conversation:
     def answered(self, text: str) -> None:
         """Keeps an answer, whole or broken off, as the model's turn."""
         self.turns.append({"role": "assistant", "content": text})
+
+    def take_back(self) -> None:
+        """Forgets the last message where it has no answer."""
+        if self.turns and self.turns[-1]["role"] == "user":
+            self.turns.pop()
 
     def _fitting_tokens(self) -> list[int]:
         """The conversation's tokens after dropping its oldest turns, in pairs, until an answer has room."""
