@@ -58,7 +58,7 @@ def imported(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name.startswith("weft."))
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             if node.module == "weft":
-                yield from (f"weft.{alias.name}" for alias in node.names)
+                yield from (f"weft.{alias.name}" for alias in node.names if alias.name != "__version__")
             elif node.module.startswith("weft."):
                 yield node.module
         elif isinstance(node, ast.ImportFrom) and node.level:

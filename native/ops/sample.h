@@ -21,9 +21,10 @@ namespace weft {
 //   6. top_k keeps the k highest (ties with the last are kept), top_p the smallest set of the highest whose
 //      probability, among what top_k kept, reaches top_p, min_p those of at least min_p times the highest
 //      probability
-//   7. one is drawn by inverse distribution function over ascending ids with uniform(seed, stream, position).
+//   7. one is drawn by inverse distribution function over ascending ids with uniform_f64(seed, stream, position).
 // log_probs and top_* are natural logarithms of the model's own distribution: of the logits as they came,
-// before steps 1 to 6. The result of a row depends on that row alone.
+// before steps 1 to 6. Of top_*, the places beyond as many as are wanted hold id 0 and -infinity, the
+// log-probability of what cannot come. The result of a row depends on that row alone.
 //
 // The ragged inputs hold the rows' parts one after another; a row's part is [begin, end) of its columns, and
 // empty when begin == end.

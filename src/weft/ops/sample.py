@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weft.ops.operation import Matrix, Operation, Sizes, expect, matrix, operand_bytes, record
-from weft.ops.philox import uniform
+from weft.ops.philox import uniform_f64
 from weft.types import Array, DType, MatrixType, OperandType
 
 # The columns of the settings, in order; native/ops/sample.h says what each means.
@@ -46,8 +46,8 @@ class Sample(Operation):
     logits f32[outputs, V], real_settings f32[outputs, 6], int_settings i32[outputs, 14]; ragged parts of
     the rows: history i32[any, 1], bias_ids i32[any, 1], bias_values f32[any, 1], mask_words u32[any, 1] →
     tokens i32[outputs, 1], log_probs f32[outputs, 1], top_ids i32[outputs, 20], top_log_probs f32[outputs,
-    20], natural logarithms of the model's own distribution. Order of the steps and defaults:
-    native/ops/sample.h.
+    20], natural logarithms of the model's own distribution; beyond as many as are asked for, top_ids are 0
+    and top_log_probs -inf. Order of the steps and defaults: native/ops/sample.h.
     """
 
     name = "sample"
@@ -137,7 +137,7 @@ class _Row:
         weights = np.where(kept > -np.inf, np.exp(kept - kept.max()), 0)
         reached = np.cumsum(weights)
         seed = self.ints["seed_low"] % 2**32 + (self.ints["seed_high"] % 2**32 << 32)
-        drawn = uniform(seed, self.ints["stream"] % 2**32, self.ints["position"])
+        drawn = uniform_f64(seed, self.ints["stream"] % 2**32, self.ints["position"])
         return min(
             int(np.searchsorted(reached, drawn * reached[-1], side="right")), int(np.nonzero(weights)[0][-1])
         )
@@ -147,9 +147,9 @@ class _Row:
         return float(self._log_softmax()[token]) if self.ints["wants_log_prob"] else 0.0
 
     def top_log_probs(self) -> tuple[Array, Array]:
-        """The likeliest tokens and their log-probabilities; 0 beyond as many as are asked for."""
+        """The likeliest tokens and their log-probabilities; 0 and -inf beyond as many as are asked for."""
         count = min(self.ints["num_top_log_probs"], len(self.logits))
-        ids, values = np.zeros(MAX_TOP_LOG_PROBS, np.int32), np.zeros(MAX_TOP_LOG_PROBS)
+        ids, values = np.zeros(MAX_TOP_LOG_PROBS, np.int32), np.full(MAX_TOP_LOG_PROBS, -np.inf)
         ids[:count] = np.argsort(-self.logits, kind="stable")[:count]
         values[:count] = self._log_softmax()[ids[:count]]
         return ids, values
