@@ -64,13 +64,17 @@ def read_prompt(prompt: str | None, file: IO[str] | None) -> str:
         return prompt
     if file is None and sys.stdin.isatty():
         raise click.UsageError("Expected a prompt, got none; pass -p TEXT, -f FILE, or pipe it to stdin.")
-    source = file or click.get_text_stream("stdin", encoding="utf-8")
     try:
-        return source.read().removesuffix("\n").removesuffix("\r")
+        text = file.read() if file else _stdin_text()
     except UnicodeDecodeError as error:
         raise click.ClickException(
             f"Expected a prompt in UTF-8, got other bytes ({error}); convert it."
         ) from error
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _stdin_text() -> str:
+    return sys.stdin.buffer.read().decode()
 
 
 def _nearer(prompt: str, file: IO[str]) -> tuple[str | None, IO[str] | None]:
@@ -135,7 +139,8 @@ def _finish(loaded: Model, stream: Stream, speed: Speedometer, values: dict[str,
 
 def _print_logprobs(completion: Completion, tokenizer: Any) -> None:
     """A line on stderr for each token: its log-probability, its text, and the alternatives."""
-    alternatives = completion.top_logprobs or [{}] * len(completion.token_ids)
-    for token, logprob, others in zip(completion.token_ids, completion.logprobs, alternatives, strict=True):
+    logprobs = completion.logprobs or ()
+    alternatives: tuple[dict[int, float], ...] = completion.top_logprobs or tuple({} for _ in logprobs)
+    for token, logprob, others in zip(completion.token_ids, logprobs, alternatives, strict=True):
         listed = "  ".join(f"{tokenizer.decode([other])!r} {value:.4f}" for other, value in others.items())
         print(f"{logprob:10.4f}  {tokenizer.decode([token])!r:20} {listed}", file=sys.stderr)

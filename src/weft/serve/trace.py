@@ -6,13 +6,21 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from weft.runtime import Executable, new_trace
+import numpy as np
+
+from weft.machine import processor_name
+from weft.ops.operation import Cost
+from weft.plan.roofline import node_kind
+from weft.runtime import Executable, new_trace, selected_isa
 from weft.serve.plan_runner import PlanRunner
 from weft.serve.runner import Inputs
-from weft.types import Array
+from weft.types import Array, WeightType
+
+MACHINE_EVENT = "weft_machine"  # metadata: where the timeline was made
 
 _STEPS_KEPT = 64  # steps whose spans are in memory before they are written
 _PROCESS = 1
@@ -35,8 +43,9 @@ def trace_to(runner: PlanRunner, path: str | Path) -> Iterator[TraceFile]:
 class TraceFile:
     """A Chrome trace in the making: a row a thread, numbered from 1, a span an operation; counters of rows.
 
-    Spans carry what `weft trace` sums up: the operation's FLOPs and bytes, once for each run of it. For one thread
-    at a time.
+    Spans carry what `weft.serve.trace_summary` sums up: the number of the run, and once for each operation
+    of a run its FLOPs and bytes. Neighbouring row-wise operations run as one, and are one span. For one
+    thread at a time.
     """
 
     def __init__(self, file: IO[str]) -> None:
@@ -46,11 +55,16 @@ class TraceFile:
         self._runs: list[_Run] = []
         self._named: set[int] = set()
         self._begin_ns = time.monotonic_ns()
+        self._num_written = 0  # runs
         self._put({"ph": "M", "pid": _PROCESS, "name": "process_name", "args": {"name": "weft"}})
+        machine = {"processor": processor_name(), "isa": selected_isa()}
+        self._put({"ph": "M", "pid": _PROCESS, "name": MACHINE_EVENT, "args": machine})
 
     def run(self, executable: Executable, inputs: Inputs, team: int) -> dict[str, Array]:
         """Runs the plan and keeps what its threads did."""
-        recorder = self._recorders.setdefault(team, new_trace())
+        recorder = self._recorders.get(team)
+        if recorder is None:
+            recorder = self._recorders[team] = new_trace()
         begin_ns = time.monotonic_ns()
         outputs = executable.run(inputs, team, recorder)
         self._runs.append(_Run(executable, _sizes(inputs), begin_ns, time.monotonic_ns(), team))
@@ -60,12 +74,18 @@ class TraceFile:
 
     def flush(self) -> None:
         """Writes what is in memory."""
-        for team, recorder in self._recorders.items():
-            runs = [run for run in self._runs if run.team == team]
-            self._write_spans(team, recorder.spans(), runs)
-            recorder.clear()
-        for run in self._runs:
+        for number, run in enumerate(self._runs, self._num_written + 1):
+            run.number = number
             self._write_counters(run)
+        self._num_written += len(self._runs)
+        for team, recorder in self._recorders.items():
+            spans = recorder.spans()
+            recorder.clear()
+            spans.sort(order="begin_ns")
+            runs = [run for run in self._runs if run.team == team]
+            ends = np.searchsorted(spans["begin_ns"], [run.end_ns for run in runs])
+            for run, part in zip(runs, np.split(spans, ends), strict=False):
+                self._write_spans(team, part, run)
         self._runs.clear()
 
     def close(self) -> None:
@@ -74,20 +94,20 @@ class TraceFile:
         self._file.write("\n]\n")
         self._file.flush()
 
-    def _write_spans(self, team: int, spans: Array, runs: list[_Run]) -> None:
-        spans.sort(order="begin_ns")
-        number = 0
-        counted: set[tuple[int, int]] = set()  # operations of a run whose cost is written already
+    def _write_spans(self, team: int, spans: Array, run: _Run) -> None:
+        """Writes the spans of one run."""
+        spanned = {int(node) for node in spans["node"]}
+        counted: set[int] = set()  # operations whose cost is written already
         for thread, node, phase, tiles, begin_ns, end_ns in spans.tolist():
-            while number + 1 < len(runs) and begin_ns >= runs[number + 1].begin_ns:
-                number += 1
-            run = runs[number]
-            name, label, flops, nbytes = run.operation(node)
-            args = {"node": node, "phase": phase, "tiles": tiles, "where": label}
-            if (number, node) not in counted:
-                counted.add((number, node))
-                args |= {"flops": flops, "bytes": nbytes}
-            self._put_span(name, self._row(team, thread), begin_ns, end_ns, args)
+            span = run.operation(node, spanned)
+            args = {"where": span.label, "run": run.number, "phase": phase, "tiles": tiles}
+            if node not in counted:
+                counted.add(node)
+                cost = {"flops": span.cost.flops, "bytes": span.cost.bytes, "kind": span.kind}
+                args |= cost | {"weight": span.weight}
+            else:
+                args |= {"weight": span.weight}
+            self._put_span(span.name, self._row(team, thread), begin_ns, end_ns, args | {"node": node})
 
     def _row(self, team: int, thread: int) -> int:
         """The number of a thread's row, from 1; named at its first span."""
@@ -125,6 +145,17 @@ class TraceFile:
         self._separator = ","
 
 
+@dataclass(frozen=True)
+class _Operation:
+    """What a span shows: operations that run together, joined by "+", where in the model, and their cost."""
+
+    name: str
+    label: str
+    cost: Cost
+    kind: str
+    weight: str
+
+
 class _Run:
     """A run of a plan: when, and what its operations cost for its sizes."""
 
@@ -135,15 +166,33 @@ class _Run:
         self.begin_ns = begin_ns
         self.end_ns = end_ns
         self.team = team
+        self.number = 0  # among all runs, from 1
         self._plan = executable.plan
-        self._costs: list[Any] | None = None
+        self._costs: list[Cost] | None = None
+        self._operations: dict[int, _Operation] = {}
 
-    def operation(self, node: int) -> tuple[str, str, float, float]:
-        """Name, place in the model, FLOPs and bytes of an operation."""
+    def operation(self, first: int, spanned: set[int]) -> _Operation:
+        """What ran in the span of node `first`: it, and the row-wise ones behind it without spans of their
+        own, which are not in `spanned`.
+        """
+        found = self._operations.get(first)
+        if found is None:
+            found = self._operations[first] = self._describe(first, spanned)
+        return found
+
+    def _describe(self, first: int, spanned: set[int]) -> _Operation:
         if self._costs is None:
             self._costs = self._plan.costs(self.sizes)
-        described, cost = self._plan.nodes[node], self._costs[node]
-        return described.op.name, described.label, cost.flops, cost.bytes
+        nodes = self._plan.nodes
+        end = first + 1
+        if nodes[first].op.row_wise:
+            while end < len(nodes) and nodes[end].op.row_wise and end not in spanned:
+                end += 1
+        names = dict.fromkeys(plain.op.name for node in nodes[first:end] for plain in node.plain)
+        types = [operand.type for operand in nodes[first].operands.values()]
+        weight = next((str(type_) for type_ in types if isinstance(type_, WeightType)), "")
+        cost = sum(self._costs[first:end], Cost())
+        return _Operation("+".join(names), nodes[first].label, cost, node_kind(nodes[first]), weight)
 
 
 def _sizes(inputs: Inputs) -> dict[str, float]:

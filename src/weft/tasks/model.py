@@ -100,6 +100,11 @@ class Model:
         return self._plan(purpose, rows, min(rows, self._max_outputs(purpose)))
 
     @property
+    def generator(self) -> Generator:
+        """What makes requests of prompts."""
+        return self._generator
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """Text to tokens and back."""
         return self._loaded.tokenizer()

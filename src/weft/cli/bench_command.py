@@ -1,0 +1,186 @@
+"""weft bench: the limits of this machine, and a model's speed by threads as a share of them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weft.cli.options import flag, given, model_flag, setting_flags
+from weft.config import EngineConfig
+
+if TYPE_CHECKING:
+    from weft.machine import MachineLimits
+    from weft.tasks.bench import Speed
+
+_FIXED = ("threads", "teams", "max_context", "kv_memory", "max_rows", "max_running")
+
+
+@click.command("bench")
+@model_flag(required=False)
+@flag("-t", "--threads", metavar="LIST", help="Numbers of threads, such as 1,2,4; by default 1, 2, 4, … all.")
+@flag("--quick", is_flag=True, help="Shorter texts and fewer rounds.")
+@flag("--json", "json_path", metavar="FILE", help="Write the results to this file; - for stdout, no tables.")
+@setting_flags(EngineConfig, *_FIXED)
+@flag("-q", "--quiet", is_flag=True, help="Do not say on stderr what is measured.")
+def command(model: str | None, **values: Any) -> None:
+    """Measure this machine's limits, and a model's speed on it; without a model the limits alone.
+
+    Prompt and generation speed at batch 1, 8 and 64, for each number of threads: medians of rounds that take
+    turns, the tokens compared between all runs. The limit is the time that the arithmetic, or the reading
+    and writing, of the step would take at the speeds measured first, whichever is longer.
+    """
+    engine = given(EngineConfig, {name: values.get(name) for name in ("quant", "kv_dtype")})
+    _bench(model, _thread_list(values["threads"]), engine, values)
+
+
+def _thread_list(text: str | None) -> list[int]:
+    """The numbers of threads, ascending, each once."""
+    from weft.machine import default_threads
+    from weft.tasks.bench import thread_counts
+
+    if text is None:
+        return thread_counts(default_threads())
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise click.UsageError(f"Expected numbers of threads such as 1,2,4, got {text!r}; correct --threads.")
+    return sorted({int(part) for part in parts})
+
+
+def _bench(model: str | None, threads: list[int], engine: dict[str, Any], values: dict[str, Any]) -> None:
+    from weft.io.sources import resolve
+    from weft.tasks.bench import FULL, FULL_ROUNDS, QUICK, QUICK_ROUNDS, machine_limits, measure_speeds
+    from weft.tasks.model import load
+
+    path = resolve(model) if model else None  # a wrong name is said before anything is measured
+    json_path = values["json_path"]
+    with _StatusLine(not values["quiet"]) as status:
+        limits = machine_limits(threads, status.show)
+        if json_path != "-":
+            status.clear()
+            _print_limits(limits)
+        speeds: list[Speed] = []
+        facts: dict[str, Any] | None = None
+        if path is not None:
+            works, rounds = (QUICK, QUICK_ROUNDS) if values["quick"] else (FULL, FULL_ROUNDS)
+            with load(path, threads=threads[-1], **engine) as loaded:
+                facts = _model_facts(model, path, engine, loaded)
+                speeds = measure_speeds(loaded, works, limits, rounds, status.show)
+    if speeds and json_path != "-":
+        print()
+        _print_speeds(speeds)
+    if json_path:
+        _write_json(json_path, _facts(limits, facts, speeds))
+
+
+def _print_limits(limits: dict[int, MachineLimits]) -> None:
+    from weft.cli.tables import print_table
+
+    columns = ("threads", "f32", "bf16", "q8", "q4", "GB/s read")
+    rows = [
+        (
+            str(threads),
+            *(f"{rate / 1e9:,.0f}" for rate in (m.f32_flops, m.bf16_flops, m.q8_flops, m.q4_flops)),
+            f"{m.read_bytes_per_second / 1e9:.1f}",
+        )
+        for threads, m in limits.items()
+    ]
+    title = "This machine at most: 10⁹ operations a second by type of weight, and reading from memory"
+    print_table(columns, rows, title, numeric=columns)
+
+
+def _print_speeds(speeds: list[Speed]) -> None:
+    from weft.cli.tables import percent, print_table, rate
+
+    columns = ("work", "threads", "tokens/s", "spread", "speed-up", "limit", "share of limit")
+    rows = [
+        (
+            speed.work.name,
+            str(speed.threads),
+            rate(speed.tokens_per_s),
+            percent(speed.spread),
+            "–" if (ratio := _speed_up(speed, speeds)) is None else f"{ratio:.2f} ×",
+            rate(speed.limit_tokens_per_s),
+            percent(speed.share),
+        )
+        for speed in speeds
+    ]
+    print_table(columns, rows, "Speed, the same tokens in every run", numeric=columns[1:])
+
+
+def _speed_up(speed: Speed, speeds: list[Speed]) -> float | None:
+    """Over one thread; None where that was not measured."""
+    for other in speeds:
+        if other.work == speed.work and other.threads == 1:
+            return speed.tokens_per_s / other.tokens_per_s
+    return None
+
+
+def _model_facts(name: str | None, path: Path, engine: dict[str, Any], loaded: Any) -> dict[str, Any]:
+    plan = loaded.runner.executable("generate").plan
+    return {"name": name, "path": str(path), "weight_bytes": plan.weight_bytes, **engine}
+
+
+def _facts(
+    limits: dict[int, MachineLimits], model: dict[str, Any] | None, speeds: list[Speed]
+) -> dict[str, Any]:
+    from weft import __version__
+    from weft.machine import processor_name
+    from weft.runtime import selected_isa
+
+    return {
+        "weft": __version__,
+        "machine": {"processor": processor_name(), "isa": selected_isa()},
+        "model": model,
+        "limits": [{"threads": threads, **asdict(found)} for threads, found in limits.items()],
+        "speeds": [
+            {
+                **asdict(speed.work),
+                "threads": speed.threads,
+                "tokens_per_s": speed.tokens_per_s,
+                "rounds_tokens_per_s": speed.rounds,
+                "speed_up": _speed_up(speed, speeds),
+                "limit_tokens_per_s": speed.limit_tokens_per_s,
+                "share_of_limit": speed.share,
+            }
+            for speed in speeds
+        ],
+        "same_tokens": bool(speeds),
+    }
+
+
+def _write_json(path: str, facts: dict[str, Any]) -> None:
+    import json
+
+    from weft.cli.tables import print_json
+    from weft.io.atomic_file import write_atomically
+
+    if path == "-":
+        print_json(facts)
+    else:
+        write_atomically(Path(path), (json.dumps(facts, indent=2) + "\n").encode())
+
+
+class _StatusLine:
+    """What is measured now, on stderr where that is a terminal."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._live = wanted and sys.stderr.isatty()
+
+    def show(self, text: str) -> None:
+        """Puts `text` in place of what was shown before."""
+        if self._live:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Takes away what was shown."""
+        self.show("")
+
+    def __enter__(self) -> _StatusLine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.clear()
