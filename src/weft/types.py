@@ -117,6 +117,44 @@ class WeightType:
 
 
 @dataclass(frozen=True)
+class TensorType:
+    """A float32 array that training changes: a matrix [n, k] in rows, or a vector [size].
+
+    Weights in training are tensors, and so are their gradients, to which operations add.
+    """
+
+    shape: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        """Rows: output features of a linear layer; 1 for a vector."""
+        return self.shape[0] if len(self.shape) == 2 else 1
+
+    @property
+    def k(self) -> int:
+        """Columns: input features of a linear layer, elements of a vector."""
+        return self.shape[-1]
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return self.n * self.k
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.size * DType.F32.itemsize
+
+    @property
+    def interleaved(self) -> bool:
+        """Never: rows are in their own order."""
+        return False
+
+    def __str__(self) -> str:
+        return f"tensor{list(self.shape)}"
+
+
+@dataclass(frozen=True)
 class CacheType:
     """A paged cache of keys and values, for `layers` layers of `kv_heads` heads of `head_dim` features."""
 
@@ -134,15 +172,17 @@ class CacheType:
         return f"{self.dtype}[{self.layers} layers, {self.kv_heads} heads, {self.head_dim}]"
 
 
-OperandType = MatrixType | VectorType | WeightType | CacheType
+OperandType = MatrixType | VectorType | WeightType | TensorType | CacheType
+AnyWeight = WeightType | TensorType
+AnyVector = VectorType | TensorType
 
 
 class WeightHandle(Protocol):
     """A weight that a plan can be built over and run with: its type, and its content as float32."""
 
     @property
-    def type(self) -> WeightType:
-        """Shape, kind and packed size."""
+    def type(self) -> WeightType | TensorType:
+        """Shape, kind and size."""
 
     def dequantize(self) -> Array:
         """The weight as float32 [n, k], parts in their order (an interleaved one too: gate rows, then up)."""

@@ -58,7 +58,7 @@ def test_a_gated_block_becomes_two_products(r, h):
         ("linear", ["linear", "add"]),
     ]
     gated, down = plan.nodes[1:]
-    assert gated.op.attrs == {"norm": "rms_norm", "eps": 1e-5, "activation": "silu_gate"}
+    assert gated.op.attrs == {"norm": "rms_norm", "eps": 1e-5, "activation": "silu_gate", "compute": "f32"}
     assert set(gated.operands) == {"x", "weight", "norm_weight"} and gated.outputs[0].type.columns == F
     # The sum is written over the summand that nobody needs any more.
     assert plan.placement.place(down.outputs[0]) == plan.placement.place(plan.nodes[0].outputs[0])
@@ -68,7 +68,12 @@ def test_gelu_and_layer_norm_fuse_with_their_biases(r, h):
     x = ops.layer_norm(h, r.weight("norm"), r.weight("norm"), 1e-5)
     x = ops.gelu(ops.linear(x, r.weight("up"), r.weight("up_bias")), "tanh")
     plan = finish(r, ops.linear(x, r.weight("down")))
-    assert plan.nodes[1].op.attrs == {"norm": "layer_norm", "eps": 1e-5, "activation": "gelu_tanh"}
+    assert plan.nodes[1].op.attrs == {
+        "norm": "layer_norm",
+        "eps": 1e-5,
+        "activation": "gelu_tanh",
+        "compute": "f32",
+    }
     assert set(plan.nodes[1].operands) == {"x", "weight", "bias", "norm_weight", "norm_bias"}
 
 

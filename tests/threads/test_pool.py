@@ -30,7 +30,9 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize("threads", THREADS)
-@pytest.mark.parametrize(("begin", "end", "grain"), [(0, 0, 1), (5, 2, 1), (0, 1, 9), (-3, 40, 4), (0, 200, 1)])
+@pytest.mark.parametrize(
+    ("begin", "end", "grain"), [(0, 0, 1), (5, 2, 1), (0, 1, 9), (-3, 40, 4), (0, 200, 1)]
+)
 def test_parallel_for_equals_the_loop(threads: int, begin: int, end: int, grain: int) -> None:
     expected = [(first, min(first + grain, end)) for first in range(begin, end, grain)]
     calls: list[tuple[int, int]] = []
@@ -162,6 +164,7 @@ def test_runs_go_on_while_workers_are_busy() -> None:
 def test_teams_run_at_once() -> None:
     meeting = threading.Barrier(2, timeout=30)
     with Pool(2, teams=2) as pool:
+
         def meet(team: int) -> None:
             for _ in range(10):
                 pool.handle.team(team).parallel_for(0, 1, 1, lambda first, last: meeting.wait())

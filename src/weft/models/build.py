@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from weft import ops
 from weft.models.config import ModelConfig
-from weft.models.layers import record_outputs, step_inputs
+from weft.models.layers import head_name, record_outputs, step_inputs
 from weft.models.registry import architecture
 from weft.plan import Plan, Recorder, Weights, freeze
 from weft.types import OUTPUTS, ROWS, DType
@@ -29,6 +30,7 @@ def build_plan(
     r = Recorder(weights)
     step = step_inputs(r, config, cache_dtype)
     family = architecture(config.architecture)
-    logits = family.record_logits(r, config, step, context or config.max_context)
+    features = family.record_features(r, config, step, context or config.max_context)
+    logits = ops.linear(features, r.weight(head_name(config)))
     record_outputs(r, logits, purpose)
     return freeze(r.finish(), {ROWS: rows, OUTPUTS: outputs}, fuse)

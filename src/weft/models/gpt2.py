@@ -19,7 +19,7 @@ from weft import ops
 from weft.errors import ModelFileError, UnsupportedError
 from weft.io.tensor_source import TensorSource
 from weft.models.config import ModelConfig, Settings, setting
-from weft.models.layers import Step, cached_attention, head_name
+from weft.models.layers import Step
 from weft.models.weight_spec import WeightSpec, matrix_spec, vector_spec
 from weft.ops import Matrix
 from weft.plan import Recorder
@@ -112,9 +112,10 @@ def _layer_specs(layer: int) -> Iterator[WeightSpec]:
         yield vector_spec(f"{ours}.{name}_bias", f"{theirs}.{source}.bias")
 
 
-def record_logits(r: Recorder, config: Gpt2Config, step: Step, context: int) -> Matrix:
-    """Records the model; gives logits f32[outputs, V]. Raises ModelFileError for a context over its
-    positions.
+def record_features(r: Recorder, config: Gpt2Config, step: Step, context: int) -> Matrix:
+    """Records the model; gives the normed features that the head reads, f32[wanted rows, D].
+
+    Raises ModelFileError for a context over its positions.
     """
     if context > config.max_context:
         raise ModelFileError(
@@ -128,15 +129,14 @@ def record_logits(r: Recorder, config: Gpt2Config, step: Step, context: int) -> 
         with r.scope(f"layers.{layer}"):
             h = ops.add(h, _attention(r, config, step, layer, h))
             h = ops.add(h, _feed_forward(r, config, layer, h))
-    h = _norm(r, config, "norm", ops.gather_rows(h, step.output_rows))
-    return ops.linear(h, r.weight(head_name(config)))
+    return _norm(r, config, "norm", step.wanted_rows(h))
 
 
 def _attention(r: Recorder, config: Gpt2Config, step: Step, layer: int, h: Matrix) -> Matrix:
     own = f"layers.{layer}"
     qkv = _linear(r, f"{own}.qkv", _norm(r, config, f"{own}.attention_norm", h))
     q, k, v = qkv.split(config.features, config.features, config.features)
-    return _linear(r, f"{own}.attention_out", cached_attention(step, config, layer, q, k, v))
+    return _linear(r, f"{own}.attention_out", step.attention(config, layer, q, k, v))
 
 
 def _feed_forward(r: Recorder, config: Gpt2Config, layer: int, h: Matrix) -> Matrix:

@@ -1,10 +1,9 @@
-"""Pieces that architectures share: inputs of a step, attention over the cache, and what follows the last
-layer.
-"""
+"""Pieces that architectures share: the steps they are recorded for, and what follows the last layer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from weft import ops
 from weft.errors import ConfigError
@@ -27,9 +26,29 @@ SAMPLE_INPUTS = {
 }
 
 
+class Step(Protocol):
+    """What an architecture needs of a step of tokens: generation's, or training's."""
+
+    @property
+    def tokens(self) -> Matrix:
+        """i32[rows, 1]: each row's token."""
+
+    @property
+    def positions(self) -> Matrix:
+        """i32[rows, 1]: each row's place in its text."""
+
+    def attention(self, config: ModelConfig, layer: int, q: Matrix, k: Matrix, v: Matrix) -> Matrix:
+        """Records attention of q f32[rows, heads · head_dim] to the texts so far, k and v of these rows
+        included.
+        """
+
+    def wanted_rows(self, h: Matrix) -> Matrix:
+        """Records the rows of `h` f32[rows, D] whose next token is asked for."""
+
+
 @dataclass(frozen=True)
-class Step:
-    """The inputs of a step, by the names that a run passes.
+class CachedStep:
+    """The inputs of a step of generation, by the names that a run passes.
 
     tokens, positions, slots: i32[rows, 1], each row's token, place in its text, and place in the cache.
     sequences i32[sequences, 4], block_table i32[blocks, 1]: see `weft.ops.attention.Attention`.
@@ -44,10 +63,29 @@ class Step:
     output_rows: Matrix
     cache: State
 
+    def attention(self, config: ModelConfig, layer: int, q: Matrix, k: Matrix, v: Matrix) -> Matrix:
+        """Attention over the paged cache, k and v of these rows written to it first."""
+        ops.kv_write(k, v, self.cache, self.slots, layer, config.kv_heads, config.head_dim)
+        return ops.attention(
+            q,
+            self.cache,
+            self.sequences,
+            self.block_table,
+            layer,
+            config.heads,
+            config.kv_heads,
+            config.head_dim,
+            window=config.windows[layer],
+        )
 
-def step_inputs(r: Recorder, config: ModelConfig, cache_dtype: DType) -> Step:
+    def wanted_rows(self, h: Matrix) -> Matrix:
+        """The rows at `output_rows`."""
+        return ops.gather_rows(h, self.output_rows)
+
+
+def step_inputs(r: Recorder, config: ModelConfig, cache_dtype: DType) -> CachedStep:
     """Declares the inputs and the cache of a step."""
-    return Step(
+    return CachedStep(
         tokens=r.input("tokens"),
         positions=r.input("positions"),
         slots=r.input("slots"),
@@ -55,22 +93,6 @@ def step_inputs(r: Recorder, config: ModelConfig, cache_dtype: DType) -> Step:
         block_table=r.input("block_table", BLOCKS),
         output_rows=r.input("output_rows", OUTPUTS),
         cache=r.cache("cache", config.cache_type(cache_dtype)),
-    )
-
-
-def cached_attention(step: Step, config: ModelConfig, layer: int, q: Matrix, k: Matrix, v: Matrix) -> Matrix:
-    """Attention of q f32[rows, heads · head_dim] to the texts so far, k and v of these rows included."""
-    ops.kv_write(k, v, step.cache, step.slots, layer, config.kv_heads, config.head_dim)
-    return ops.attention(
-        q,
-        step.cache,
-        step.sequences,
-        step.block_table,
-        layer,
-        config.heads,
-        config.kv_heads,
-        config.head_dim,
-        window=config.windows[layer],
     )
 
 

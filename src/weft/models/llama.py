@@ -19,7 +19,7 @@ from weft import ops
 from weft.errors import UnsupportedError
 from weft.io.tensor_source import TensorSource
 from weft.models.config import ModelConfig, Settings, layer_windows, setting
-from weft.models.layers import Step, cached_attention, head_name, optional_weight
+from weft.models.layers import Step, optional_weight
 from weft.models.rope import RopeConfig, read_rope, rotary_frequencies
 from weft.models.weight_spec import WeightSpec, matrix_spec, vector_spec
 from weft.ops import Matrix
@@ -124,16 +124,16 @@ def _may_interleave(config: LlamaConfig, tensors: Mapping[str, TensorSource], pa
     return len(kinds) == 1 and config.hidden_features % INTERLEAVE_MULTIPLE == 0 and not config.mlp_bias
 
 
-def record_logits(r: Recorder, config: LlamaConfig, step: Step, context: int) -> Matrix:
-    """Records the model for texts of up to `context` tokens; gives logits f32[outputs, V]."""
+def record_features(r: Recorder, config: LlamaConfig, step: Step, context: int) -> Matrix:
+    """Records the model for texts of up to `context` tokens; gives the normed features that the head reads,
+    f32[wanted rows, D].
+    """
     h = ops.embedding(step.tokens, r.weight("embedding"))
     for layer in range(config.num_layers):
         with r.scope(f"layers.{layer}"):
             h = ops.add(h, _attention(r, config, step, context, layer, h))
             h = ops.add(h, _feed_forward(r, config, layer, h))
-    h = ops.gather_rows(h, step.output_rows)
-    h = ops.rms_norm(h, r.weight("norm"), config.norm_eps)
-    return ops.linear(h, r.weight(head_name(config)))
+    return ops.rms_norm(step.wanted_rows(h), r.weight("norm"), config.norm_eps)
 
 
 def _attention(r: Recorder, config: LlamaConfig, step: Step, context: int, layer: int, h: Matrix) -> Matrix:
@@ -147,7 +147,7 @@ def _attention(r: Recorder, config: LlamaConfig, step: Step, context: int, layer
         k = ops.rms_norm(k, r.weight(f"{own}.k_norm"), config.norm_eps, heads=config.kv_heads)
     q = _rotate(r, config, step, context, q, config.heads)
     k = _rotate(r, config, step, context, k, config.kv_heads)
-    mixed = cached_attention(step, config, layer, q, k, v)
+    mixed = step.attention(config, layer, q, k, v)
     bias = optional_weight(r, f"{own}.attention_out_bias", config.out_bias)
     return ops.linear(mixed, r.weight(f"{own}.attention_out"), bias)
 

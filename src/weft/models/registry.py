@@ -22,12 +22,12 @@ class Architecture:
 
     read_config: Callable[[str, Settings], ModelConfig]
     weight_specs: Callable[[Any, Mapping[str, TensorSource]], Iterator[WeightSpec]]
-    record_logits: Callable[[Recorder, Any, Step, int], Matrix]
+    record_features: Callable[[Recorder, Any, Step, int], Matrix]
 
 
 _FAMILIES = {
-    llama.ARCHITECTURES: Architecture(llama.read_config, llama.weight_specs, llama.record_logits),
-    gpt2.ARCHITECTURES: Architecture(gpt2.read_config, gpt2.weight_specs, gpt2.record_logits),
+    llama.ARCHITECTURES: Architecture(llama.read_config, llama.weight_specs, llama.record_features),
+    gpt2.ARCHITECTURES: Architecture(gpt2.read_config, gpt2.weight_specs, gpt2.record_features),
 }
 ARCHITECTURES = {name: family for names, family in _FAMILIES.items() for name in names}
 # For configurations that name the kind of model but not its class.

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from weft.ops.operation import Matrix, Operation, Sizes, expect, expect_same_rows, matrix, record
+from weft.ops.operation import (
+    BackwardCall,
+    Matrix,
+    Operation,
+    Sizes,
+    expect,
+    expect_same_rows,
+    matrix,
+    record,
+)
 from weft.types import Array, MatrixType
 
 
@@ -33,6 +43,9 @@ class Add(Operation):
 
     def reference(self, a: Array, b: Array) -> Array:
         return a + b
+
+    def backward(self, call: BackwardCall) -> Mapping[str, Matrix]:
+        return {"a": call.d_outputs[0], "b": call.d_outputs[0]}
 
 
 def add(a: Matrix, b: Matrix) -> Matrix:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from weft.ops.operation import Matrix, Operation, Sizes, expect, matrix, record
+from weft.ops.operation import BackwardCall, Matrix, Operation, Sizes, expect, matrix, record
 from weft.types import Array, MatrixType
 
 APPROXIMATIONS = ("none", "tanh")
@@ -26,6 +27,7 @@ class Gelu(Operation):
     operands = (matrix("x"),)
     row_wise = True
     in_place_of = ("x",)
+    is_cheap = True
 
     def shape(self, x: MatrixType) -> MatrixType:
         known = self.approximate in APPROXIMATIONS
@@ -43,6 +45,11 @@ class Gelu(Operation):
             return np.asarray(0.5 * x * (1 + np.tanh(inner)))
         erf = np.vectorize(math.erf, otypes=[x.dtype])
         return np.asarray(0.5 * x * (1 + erf(x * math.sqrt(0.5))))
+
+    def backward(self, call: BackwardCall) -> Mapping[str, Matrix]:
+        from weft.ops.gelu_grad import gelu_grad
+
+        return {"x": gelu_grad(call.operands["x"], call.d_outputs[0], self.approximate)}
 
 
 def gelu(x: Matrix, approximate: str = "none") -> Matrix:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from weft.ops.operation import Matrix, Operand, Operation, Sizes, expect, matrix, record, vector
-from weft.types import Array, MatrixType, VectorType
+from weft.ops.operation import BackwardCall, Matrix, Operand, Operation, Sizes, expect, matrix, record, vector
+from weft.types import AnyVector, Array, MatrixType
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,16 @@ class LayerNorm(Operation):
     operands = (matrix("x"), vector("weight"), vector("bias", optional=True))
     row_wise = True
     in_place_of = ("x",)
+    is_cheap = True
 
-    def shape(self, x: MatrixType, weight: VectorType, bias: VectorType | None = None) -> MatrixType:
+    def shape(self, x: MatrixType, weight: AnyVector, bias: AnyVector | None = None) -> MatrixType:
         expect(self, self.eps >= 0, "eps of at least 0", self.eps, "correct the model's configuration")
         for operand in (weight, bias):
             fits = operand is None or operand.size == x.columns
             expect(self, fits, f"a vector of {x.columns}", operand, "match it to the columns of x")
         return x
 
-    def flops(self, sizes: Sizes, x: MatrixType, **vectors: VectorType) -> float:
+    def flops(self, sizes: Sizes, x: MatrixType, **vectors: AnyVector) -> float:
         return (5.0 + len(vectors)) * sizes[x.rows] * x.columns
 
     def reference(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -39,6 +41,13 @@ class LayerNorm(Operation):
         variance = np.mean(centred * centred, axis=-1, keepdims=True)
         out = centred / np.sqrt(variance + self.eps) * weight
         return np.asarray(out if bias is None else out + bias)
+
+    def backward(self, call: BackwardCall) -> Mapping[str, Matrix]:
+        from weft.ops.layer_norm_grad import layer_norm_grad
+
+        x, weight, (d_out,) = call.operands["x"], call.operands["weight"], call.d_outputs
+        tensors = {"d_weight": call.tensor_grad("weight"), "d_bias": call.tensor_grad("bias")}
+        return {"x": layer_norm_grad(x, weight, d_out, self.eps, call.take_sum("x"), **tensors)}
 
 
 def layer_norm(x: Matrix, weight: Operand, bias: Operand | None, eps: float) -> Matrix:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from weft.errors import PlanError
 from weft.ops.operation import (
+    BackwardCall,
     Matrix,
     Operand,
     Operation,
@@ -17,7 +19,7 @@ from weft.ops.operation import (
     vector,
 )
 from weft.ops.operation import weight as weight_operand
-from weft.types import Array, MatrixType, VectorType, WeightType
+from weft.types import AnyVector, AnyWeight, Array, MatrixType, TensorType
 
 NORMS = ("", "rms_norm", "layer_norm")
 GATED_ACTIVATIONS = ("silu_gate", "gelu_gate")
@@ -30,12 +32,14 @@ class Linear(Operation):
 
     x f32[rows, K], weight [N, K], [bias f32[N]] → out f32[rows, N]. A model records the plain form alone;
     fusing adds [norm_weight f32[K]], [norm_bias f32[K]] and [residual f32[rows, N]], and the attributes. A
-    gated activation takes an interleaved weight of 2F outputs and gives F columns.
+    gated activation takes an interleaved weight of 2F outputs and gives F columns. A weight that is a tensor
+    has neither norm nor activation; its `compute` "bf16" rounds both factors to bfloat16, sums are float32.
     """
 
     norm: str = ""
     eps: float = 0.0
     activation: str = ""
+    compute: str = "f32"
 
     name = "linear"
     operands = (
@@ -56,10 +60,10 @@ class Linear(Operation):
     def shape(
         self,
         x: MatrixType,
-        weight: WeightType,
-        bias: VectorType | None = None,
-        norm_weight: VectorType | None = None,
-        norm_bias: VectorType | None = None,
+        weight: AnyWeight,
+        bias: AnyVector | None = None,
+        norm_weight: AnyVector | None = None,
+        norm_bias: AnyVector | None = None,
         residual: MatrixType | None = None,
     ) -> MatrixType:
         self._check_attributes(weight, norm_weight, norm_bias)
@@ -84,8 +88,10 @@ class Linear(Operation):
         return out
 
     def _check_attributes(
-        self, weight: WeightType, norm_weight: VectorType | None, norm_bias: VectorType | None
+        self, weight: AnyWeight, norm_weight: AnyVector | None, norm_bias: AnyVector | None
     ) -> None:
+        plain = self.is_plain or not isinstance(weight, TensorType)
+        expect(self, plain, "a packed weight for a fused form", weight, "record norm and activation apart")
         expect(self, self.norm in NORMS, f"norm one of {NORMS}", repr(self.norm), "fuse another way")
         known = self.activation in ACTIVATIONS
         expect(self, known, f"activation one of {ACTIVATIONS}", repr(self.activation), "fuse another way")
@@ -98,7 +104,7 @@ class Linear(Operation):
         if self.activation in GATED_ACTIVATIONS:
             expect(self, weight.interleaved, "an interleaved weight", weight, "pack gate and up interleaved")
 
-    def flops(self, sizes: Sizes, x: MatrixType, weight: WeightType, **others: object) -> float:
+    def flops(self, sizes: Sizes, x: MatrixType, weight: AnyWeight, **others: object) -> float:
         return 2.0 * sizes[x.rows] * weight.n * weight.k
 
     def reference(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -110,10 +116,22 @@ class Linear(Operation):
         out = x @ weight.T
         return out if bias is None else out + bias
 
+    def backward(self, call: BackwardCall) -> Mapping[str, Matrix]:
+        from weft.ops.linear_input_grad import linear_input_grad
+        from weft.ops.linear_weight_grad import linear_weight_grad
+
+        x, weight, (d_out,) = call.operands["x"], call.operands["weight"], call.d_outputs
+        if (d_weight := call.tensor_grad("weight")) is not None:
+            linear_weight_grad(x, d_out, d_weight, call.tensor_grad("bias"), self.compute)
+        if not call.wants("x"):
+            return {}
+        return {"x": linear_input_grad(d_out, weight, call.take_sum("x"), self.compute)}
+
 
 def linear(x: Matrix, weight: Operand, bias: Operand | None = None) -> Matrix:
     """Records `x` f32[rows, K] times the transpose of `weight` [N, K], plus `bias` f32[N]; gives f32[rows,
     N].
     """
-    (out,) = record(Linear(), x=x, weight=weight, bias=bias)
+    compute = x.recorder.compute if isinstance(weight.type, TensorType) else "f32"
+    (out,) = record(Linear(compute=compute), x=x, weight=weight, bias=bias)
     return out

@@ -7,9 +7,9 @@ of the same name that records it. The rules are methods that take the operands b
     flops(sizes, **types) -> float           work for run-time sizes of the dimensions
     reference(**arrays) -> Array             the plain definition in NumPy, in the precision of its arguments
 
-A backward rule is one more method of the class: it takes the recorded operands and the gradients of the
-outputs, as recorded values, and gives the operands' gradients by recording further operations, as a model
-file does.
+A backward rule is one more method of the class, `backward(call) -> {operand: gradient}`: it records further
+operations, as a model file does, on the operands, outputs and gradients of the outputs that `call` has. It
+leaves out operands without a gradient, and adds to the gradients of tensors (`call.tensor_grad`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 from weft.errors import PlanError
-from weft.types import CacheType, DType, MatrixType, OperandType, VectorType, WeightType
+from weft.types import CacheType, DType, MatrixType, OperandType, TensorType, VectorType, WeightType
 
 Sizes = Mapping[str, float]
 """Run-time sizes by dimension; also "context", the mean number of cached tokens that a row attends to."""
@@ -51,6 +51,10 @@ class Matrix(Operand, Protocol):
 class OperationRecorder(Protocol):
     """Where operations are recorded; `weft.plan.record.Recorder` is one."""
 
+    @property
+    def compute(self) -> str:
+        """How products with tensors round their factors: "f32" or "bf16"."""
+
     def record(self, op: Operation, operands: Mapping[str, Operand]) -> tuple[Matrix, ...]:
         """Checks the operands, appends the operation, and gives its outputs in their order."""
 
@@ -60,29 +64,59 @@ class OperandSpec:
     """The name of an operand, what it must be, and whether it may be left out."""
 
     name: str
-    type: type[OperandType]
+    types: tuple[type[OperandType], ...]
     dtype: DType = DType.F32
     optional: bool = False
 
 
 def matrix(name: str, dtype: DType = DType.F32, optional: bool = False) -> OperandSpec:
     """An operand that is a matrix of `dtype`."""
-    return OperandSpec(name, MatrixType, dtype, optional)
+    return OperandSpec(name, (MatrixType,), dtype, optional)
 
 
 def vector(name: str, optional: bool = False) -> OperandSpec:
-    """An operand that is a float32 vector."""
-    return OperandSpec(name, VectorType, optional=optional)
+    """An operand that is a float32 vector, fixed or trained."""
+    return OperandSpec(name, (VectorType, TensorType), optional=optional)
 
 
 def weight(name: str) -> OperandSpec:
-    """An operand that is a packed weight."""
-    return OperandSpec(name, WeightType)
+    """An operand that is a weight, packed or trained."""
+    return OperandSpec(name, (WeightType, TensorType))
+
+
+def tensor(name: str, optional: bool = False) -> OperandSpec:
+    """An operand that is a tensor which the operation adds to: a gradient."""
+    return OperandSpec(name, (TensorType,), optional=optional)
 
 
 def cache(name: str) -> OperandSpec:
     """An operand that is a KV cache."""
-    return OperandSpec(name, CacheType)
+    return OperandSpec(name, (CacheType,))
+
+
+class BackwardCall(Protocol):
+    """A recorded call of an operation whose gradients are being recorded."""
+
+    @property
+    def operands(self) -> Mapping[str, Any]:
+        """The operands by name, as recorded or recomputed."""
+
+    @property
+    def outputs(self) -> tuple[Any, ...]:
+        """The outputs, as recorded or recomputed."""
+
+    @property
+    def d_outputs(self) -> tuple[Any, ...]:
+        """Gradients of the outputs, None where nothing depends on one."""
+
+    def wants(self, name: str) -> bool:
+        """Whether operand `name` is a matrix whose gradient somebody needs."""
+
+    def tensor_grad(self, name: str) -> Any:
+        """The tensor that gradients of operand `name` are added to; None where it is fixed or left out."""
+
+    def take_sum(self, name: str) -> Any:
+        """The gradient of operand `name` from calls after this one, for the rule to add; None for none."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +153,8 @@ class Operation:
     """Whether row r of each output depends on row r of each input alone: neighbours then run row by row."""
     in_place_of: ClassVar[tuple[str, ...]] = ()
     """Operands whose memory the output may take, the preferred one first."""
+    is_cheap: ClassVar[bool] = False
+    """Whether a backward pass rather computes the output again than keeps it."""
 
     @property
     def attrs(self) -> dict[str, float | int | str]:
@@ -136,6 +172,13 @@ class Operation:
     def reference(self, *args: Any, **arrays: Any) -> Any:
         """The operation on NumPy arrays; one array for each output (a tuple when there are several)."""
         raise NotImplementedError(self.name)
+
+    def backward(self, call: BackwardCall) -> Mapping[str, Any]:
+        """Records the gradients of the operands; see the module's text. Raises PlanError without a rule."""
+        raise PlanError(
+            f"{self.name}: expected an operation with a backward rule, got one for inference; "
+            "train without it."
+        )
 
     def bytes_read(self, sizes: Sizes, types: Mapping[str, OperandType]) -> float:
         """Bytes of operands for run-time `sizes`: each operand once, unless the operation says otherwise."""
@@ -177,7 +220,7 @@ def operand_bytes(type_: OperandType, sizes: Sizes) -> float:
             return sizes[type_.rows] * type_.row_bytes
         case VectorType():
             return type_.size * DType.F32.itemsize
-        case WeightType():
+        case WeightType() | TensorType():
             return type_.nbytes
         case CacheType():
             return 0.0
@@ -196,8 +239,8 @@ def check_operands(op: Operation, types: Mapping[str, OperandType]) -> None:
 
 
 def _check_operand(op: Operation, spec: OperandSpec, type_: OperandType) -> None:
-    if not isinstance(type_, spec.type):
-        wanted, came = spec.type.__name__, type(type_).__name__
+    if not isinstance(type_, spec.types):
+        wanted, came = " or ".join(known.__name__ for known in spec.types), type(type_).__name__
         raise PlanError(
             f"{op.name}: expected {spec.name} to be a {wanted}, got a {came}; pass the right operand."
         )

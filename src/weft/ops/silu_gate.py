@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from weft.ops.operation import Matrix, Operation, Sizes, expect, matrix, record
+from weft.ops.operation import BackwardCall, Matrix, Operation, Sizes, expect, matrix, record
 from weft.types import Array, MatrixType
 
 
@@ -21,6 +22,7 @@ class SiluGate(Operation):
     name = "silu_gate"
     operands = (matrix("x"),)
     row_wise = True
+    is_cheap = True
 
     def shape(self, x: MatrixType) -> MatrixType:
         expect(self, x.columns % 2 == 0, "an even number of columns", x, "pass gate and up side by side")
@@ -33,6 +35,11 @@ class SiluGate(Operation):
         gate, up = np.split(x, 2, axis=1)
         # tanh's form of the sigmoid does not overflow for large negative gates.
         return np.asarray(gate * (0.5 * np.tanh(0.5 * gate) + 0.5) * up)
+
+    def backward(self, call: BackwardCall) -> Mapping[str, Matrix]:
+        from weft.ops.silu_gate_grad import silu_gate_grad
+
+        return {"x": silu_gate_grad(call.operands["x"], call.d_outputs[0])}
 
 
 def silu_gate(x: Matrix) -> Matrix:

@@ -73,7 +73,10 @@ def _is_prologue(node: Node, uses: _Uses) -> bool:
         return False
     readers = uses.readers(node.outputs[0])
     return bool(readers) and all(
-        isinstance(reader.op, Linear) and reader.op.is_plain and reader.operands["x"] is node.outputs[0]
+        isinstance(reader.op, Linear)
+        and reader.op.is_plain
+        and isinstance(reader.operands["weight"].type, WeightType)
+        and reader.operands["x"] is node.outputs[0]
         for reader in readers
     )
 
@@ -122,8 +125,7 @@ def _feeds_only(linear: Node, uses: _Uses) -> bool:
 def _with_activation(linear: Node, node: Node) -> tuple[Operation, dict[str, PlanOperand]] | None:
     assert isinstance(linear.op, Linear)
     weight = linear.operands["weight"].type
-    assert isinstance(weight, WeightType)
-    if linear.op.activation or "residual" in linear.operands:
+    if not isinstance(weight, WeightType) or linear.op.activation or "residual" in linear.operands:
         return None
     if isinstance(node.op, SiluGate) and weight.interleaved:
         activation = "silu_gate"

@@ -15,7 +15,7 @@ from weft.plan.node import Node
 from weft.plan.printing import format_plan
 from weft.plan.record import Recording
 from weft.plan.value import Parameter, State, Value
-from weft.types import Array, WeightType
+from weft.types import Array, TensorType, WeightType
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,9 @@ class Plan:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the packed weights that it names, each counted once."""
+        """Bytes of the packed weights and the tensors that it names, each counted once."""
         types = [parameter.type for parameter in self.parameters.values()]
-        return sum(type_.nbytes for type_ in types if isinstance(type_, WeightType))
+        return sum(type_.nbytes for type_ in types if isinstance(type_, WeightType | TensorType))
 
     def costs(self, rows: int | Mapping[str, float]) -> list[Cost]:
         """Cost of each node for a run of `rows` tokens, or of sizes by dimension (see `run_sizes`)."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weft.plan.node import Node
-from weft.types import ROWS, VectorType, WeightType
+from weft.types import ROWS, TensorType, VectorType, WeightType
 
 if TYPE_CHECKING:
     from weft.plan.plan import Plan
@@ -66,7 +66,7 @@ def _node_cells(plan: Plan, node: Node) -> tuple[str, str, str, str, str]:
     inputs = ", ".join(value.name if value in given else str(value.type) for value in node.reads())
     outputs = ", ".join(str(value.type) for value in node.outputs)
     parameters = (operand.type for operand in node.operands.values())
-    weights = [str(type_) for type_ in parameters if isinstance(type_, WeightType)] or [
+    weights = [str(type_) for type_ in parameters if isinstance(type_, WeightType | TensorType)] or [
         str(operand.type) for operand in node.operands.values() if isinstance(operand.type, VectorType)
     ]
     return "+".join(_operation_names(node)), node.label, inputs, outputs, ", ".join(weights)

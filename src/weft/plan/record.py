@@ -12,10 +12,25 @@ from weft.errors import PlanError
 from weft.ops.operation import Matrix, Operand, Operation
 from weft.plan.node import Node
 from weft.plan.value import Parameter, PlanOperand, State, Value
-from weft.types import ROWS, Array, CacheType, DType, MatrixType, VectorType, WeightHandle, WeightType
+from weft.types import (
+    ROWS,
+    Array,
+    CacheType,
+    DType,
+    MatrixType,
+    TensorType,
+    VectorType,
+    WeightHandle,
+    WeightType,
+)
 
 Weights = Mapping[str, WeightHandle | Array]
-"""A model's weights by weft name: packed handles for matrices, float32 arrays for vectors."""
+"""A model's weights by weft name: packed handles for matrices, float32 arrays for vectors; tensors where
+trained.
+"""
+
+GRADIENT_PREFIX = "d_"
+"""The gradient of tensor NAME is the parameter d_NAME."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,8 @@ class Recording:
 class Recorder:
     """Records operations over `weights`. One thread at a time may use it.
 
+    compute: how products with tensors round their factors, "f32" or "bf16".
+
     >>> r = Recorder(weights)
     >>> tokens = r.input("tokens")
     >>> hidden = ops.embedding(tokens, r.weight("embedding"))
@@ -41,6 +58,7 @@ class Recorder:
     """
 
     weights: Weights
+    compute: str = "f32"
     _nodes: list[Node] = field(default_factory=list)
     _inputs: dict[str, Value] = field(default_factory=dict)
     _outputs: dict[str, Value] = field(default_factory=dict)
@@ -71,6 +89,18 @@ class Recorder:
                 )
             self._parameters[name] = Parameter(name, _parameter_type(name, self.weights[name]))
         return self._parameters[name]
+
+    def gradient(self, parameter: Parameter) -> Parameter | None:
+        """The tensor of the gradient of `parameter`; None where it is not trained."""
+        if not isinstance(parameter.type, TensorType):
+            return None
+        name = GRADIENT_PREFIX + parameter.name
+        return self._parameters.setdefault(name, Parameter(name, parameter.type))
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """What was recorded so far, in order."""
+        return tuple(self._nodes)
 
     def constant(self, name: str, values: Array) -> Parameter:
         """A float32 vector that the plan itself carries. The same name must come with the same values."""
@@ -143,7 +173,7 @@ class Recorder:
         raise PlanError(f"{op.name}: expected operands of this recording, got {operand!r}; record it here.")
 
 
-def _parameter_type(name: str, weight: WeightHandle | Array) -> WeightType | VectorType:
+def _parameter_type(name: str, weight: WeightHandle | Array) -> WeightType | VectorType | TensorType:
     if not isinstance(weight, np.ndarray):
         return weight.type
     if weight.ndim != 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from weft.errors import PlanError
-from weft.types import CacheType, MatrixType, VectorType, WeightType
+from weft.types import CacheType, MatrixType, TensorType, VectorType, WeightType
 
 if TYPE_CHECKING:
     from weft.plan.record import Recorder
@@ -69,7 +69,7 @@ class Parameter:
 
     __slots__ = ("name", "type")
 
-    def __init__(self, name: str, type_: WeightType | VectorType) -> None:
+    def __init__(self, name: str, type_: WeightType | VectorType | TensorType) -> None:
         self.name = name
         self.type = type_
 

@@ -1,0 +1,105 @@
+"""From a configuration and tensors to plans of training and of evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from weft import ops
+from weft.models.config import ModelConfig
+from weft.models.layers import head_name
+from weft.models.registry import architecture
+from weft.ops import Matrix
+from weft.plan import Plan, Recorder, Value, Weights, freeze
+from weft.plan.backward import backward, recompute_cheap, recompute_segments
+from weft.types import ROWS, SEQUENCES, DType
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """The inputs of a slice of training, by the names that a run passes.
+
+    tokens, positions: i32[rows, 1], each row's token and its place in its document. sequences
+    i32[sequences, 2]: (first_row, num_rows) of each document, which together cover all rows.
+    """
+
+    tokens: Matrix
+    positions: Matrix
+    sequences: Matrix
+
+    def attention(self, config: ModelConfig, layer: int, q: Matrix, k: Matrix, v: Matrix) -> Matrix:
+        """Attention of each row to the rows before it in its document, and to itself."""
+        dims = (config.heads, config.kv_heads, config.head_dim)
+        return ops.sequence_attention(q, k, v, self.sequences, *dims, window=config.windows[layer])
+
+    def wanted_rows(self, h: Matrix) -> Matrix:
+        """All rows: each foretells a token."""
+        return h
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What the loss adds to plain cross-entropy; see `weft.ops.cross_entropy.CrossEntropy`."""
+
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+
+def build_training_plan(
+    config: ModelConfig,
+    weights: Weights,
+    rows: int,
+    loss: LossSettings = LossSettings(),
+    compute: str = "f32",
+    recompute_layers: bool = False,
+) -> Plan:
+    """A plan of forward and backward pass for slices of at most `rows` tokens.
+
+    Inputs of a run: those of `TrainingStep`, targets i32[rows, 1], and loss_weights f32[rows, 1], which the
+    rows' losses are multiplied with and added up. Outputs: loss and correct, f32[rows, 1]. Gradients of that
+    sum are added to the parameters d_NAME of all tensors NAME among `weights`. compute: "f32" or "bf16"
+    products. recompute_layers: keep of each layer its input alone. Raises PlanError.
+    """
+    r = Recorder(weights, compute)
+    features = _record_features(r, config, rows)
+    head = r.weight(head_name(config))
+    result = ops.cross_entropy_grad(
+        features,
+        head,
+        r.input("targets"),
+        r.input("loss_weights", dtype=DType.F32),
+        r.gradient(head),
+        loss.label_smoothing,
+        loss.z_loss,
+        compute,
+    )
+    _output_losses(r, result[0], result[1])
+    assert isinstance(features, Value) and isinstance(result[2], Value)
+    backward(r, {features: result[2]}, recompute_segments if recompute_layers else recompute_cheap)
+    return freeze(r.finish(), {ROWS: rows})
+
+
+def build_evaluation_plan(
+    config: ModelConfig,
+    weights: Weights,
+    rows: int,
+    loss: LossSettings = LossSettings(),
+    compute: str = "f32",
+) -> Plan:
+    """A plan of the forward pass alone, with the inputs (but loss_weights) and outputs of a training plan."""
+    r = Recorder(weights, compute)
+    features = _record_features(r, config, rows)
+    head, settings = r.weight(head_name(config)), (loss.label_smoothing, loss.z_loss, compute)
+    _output_losses(r, *ops.cross_entropy(features, head, r.input("targets"), *settings))
+    return freeze(r.finish(), {ROWS: rows})
+
+
+def _record_features(r: Recorder, config: ModelConfig, rows: int) -> Matrix:
+    sequences = r.input("sequences", SEQUENCES, columns=2)
+    step = TrainingStep(r.input("tokens"), r.input("positions"), sequences)
+    context = min(rows, config.max_context)
+    return architecture(config.architecture).record_features(r, config, step, context)
+
+
+def _output_losses(r: Recorder, loss: Matrix, correct: Matrix) -> None:
+    r.output("loss", loss)
+    r.output("correct", correct)
