@@ -7,6 +7,7 @@ Format: github.com/huggingface/safetensors, README. Sharded models are read thro
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -96,24 +97,34 @@ def write_safetensors(
     Raises ModelFileError for a kind the format has no name for, OSError (full disk, no permission).
     """
     ordered = sorted((tensor.materialize() for tensor in tensors), key=_write_order)
+    for tensor in ordered:
+        _check_writable(tensor)
+    entries = [(tensor.name, tensor.kind, tensor.shape) for tensor in ordered]
+    header = encode_header(entries, metadata)
+    with atomic_file(path) as file:
+        file.write(header)
+        for tensor in ordered:
+            file.write(tensor.data)
+
+
+def encode_header(
+    entries: Iterable[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """What a file begins with whose tensors follow in the order of `entries`: name, kind and shape of each.
+
+    Raises ModelFileError for a name that is given twice.
+    """
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
-    for tensor in ordered:
-        _check_writable(tensor, header)
-        end = offset + tensor.nbytes
-        header[tensor.name] = {
-            "dtype": tensor.kind,
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
-        }
+    for name, kind, shape in entries:
+        if name in header or name == "__metadata__":
+            raise ModelFileError(f"tensor {shown(name)} is given twice: names must differ")
+        end = offset + math.prod(shape) * _ELEMENT_BYTES[kind]
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += b" " * (-(8 + len(encoded)) % _DATA_ALIGNMENT)
-    with atomic_file(path) as file:
-        file.write(len(encoded).to_bytes(8, "little"))
-        file.write(encoded)
-        for tensor in ordered:
-            file.write(tensor.data)
+    return len(encoded).to_bytes(8, "little") + encoded
 
 
 def _header(buffer: memoryview, name: str) -> tuple[dict[str, Any], int]:
@@ -221,15 +232,13 @@ def _write_order(tensor: TensorSource) -> tuple[int, str]:
     return -_ELEMENT_BYTES.get(tensor.kind, 0), tensor.name
 
 
-def _check_writable(tensor: TensorSource, header: dict[str, Any]) -> None:
+def _check_writable(tensor: TensorSource) -> None:
     if tensor.kind not in _ELEMENT_BYTES or tensor.row_order is not None:
         raise ModelFileError(
             f"tensor {shown(tensor.name)} is {tensor.kind}"
             f"{' with reordered rows' if tensor.row_order is not None else ''}; safetensors holds "
             f"{', '.join(_ELEMENT_BYTES)} in order: dequantize it first"
         )
-    if tensor.name in header or tensor.name == "__metadata__":
-        raise ModelFileError(f"tensor {shown(tensor.name)} is given twice: names must differ")
     if tensor.num_elements * _ELEMENT_BYTES[tensor.kind] != tensor.nbytes:
         raise ModelFileError(
             f"tensor {shown(tensor.name)} of shape {tensor.shape} does not have {tensor.nbytes} bytes"

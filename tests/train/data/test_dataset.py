@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_rows_are_full_and_every_pair_occurs_once(texts):
     expected = []
     for text in ("abcdefghij", "xy", "0123456789" * 3):
         ids = [*text.encode(), END]
-        expected += list(zip(ids, ids[1:], strict=False))
+        expected += list(itertools.pairwise(ids))
     assert pairs == expected
 
 
@@ -118,7 +119,10 @@ def test_held_out_documents_depend_on_the_seed_alone(tmp_path):
     assert np.array_equal(one.valid.begin, same.valid.begin)
     assert not np.array_equal(one.valid.begin, other.valid.begin)
     assert one.valid.num_tokens == pytest.approx(0.2 * (one.train.num_tokens + one.valid.num_tokens), rel=0.2)
-    tokens = lambda rows: {int(b) + i for b, n in zip(rows.begin, rows.size, strict=True) for i in range(n)}
+
+    def tokens(rows):
+        return {int(b) + i for b, n in zip(rows.begin, rows.size, strict=True) for i in range(n)}
+
     assert not tokens(one.valid) & tokens(one.train)
 
 
@@ -135,7 +139,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(texts):
 
 def test_empty_files_are_refused(tmp_path):
     (tmp_path / "empty.txt").write_text("")
-    with pytest.raises(DataError, match="got none in .*empty.txt"):
+    with pytest.raises(DataError, match=r"got none in .*empty\.txt"):
         load(tmp_path / "empty.txt")
 
 

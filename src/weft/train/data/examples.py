@@ -76,15 +76,15 @@ def _string(record: Mapping[str, Any], name: str, place: str) -> str:
 
 def _messages(value: Any, place: str) -> list[Message]:
     messages: list[Message] = value if isinstance(value, list) else []
-    if not messages or not all(isinstance(item, dict) for item in messages):
-        raise DataError(f"{place}: expected messages as a list of objects; correct the line.")
-    if not all(isinstance(item.get("role"), str) for item in messages):
+    if not messages or not all(
+        isinstance(item, dict) and isinstance(item.get("role"), str) for item in messages
+    ):
         raise DataError(f"{place}: expected messages as a list of role and content; correct the line.")
-    if not any(item["role"] == "assistant" for item in value):
+    if not any(item["role"] == "assistant" for item in messages):
         raise DataError(
             f"{place}: expected an answer of role assistant among the messages, got none; add one."
         )
-    return value
+    return messages
 
 
 def _conversation(

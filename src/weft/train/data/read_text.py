@@ -26,7 +26,7 @@ def read_text(file: DataFile) -> Iterator[Example]:
 
 
 def decode(content: bytes, name: str) -> str:
-    """`content` as text, without a mark of UTF-8 at its start. Raises DataError with the line of the fault."""
+    """`content` as text, without a mark of UTF-8 at its start. Raises DataError with its line."""
     for mark, encoding in _OTHER_MARKS.items():
         if content.startswith(mark):
             raise DataError(f"{name}: expected text in UTF-8, got {encoding}; convert it to UTF-8.")

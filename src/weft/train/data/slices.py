@@ -65,12 +65,20 @@ def make_slices(
     parts = [_gather(rows, chosen[i : i + rows_per_slice]) for i in range(0, len(chosen), rows_per_slice)]
     num_trained = sum(int(trained.sum()) for _, _, _, trained, _ in parts)
     weight = np.float32(1.0 / max(num_trained, 1))
-    slices = []
+    slices: list[Slice] = []
     for tokens, targets, positions, trained, sequences in parts:
         ids = np.arange(first_id, first_id + len(tokens), dtype=np.int64)
         first_id += len(tokens)
-        columns = (tokens, targets, positions, trained * weight)
-        slices.append(Slice(*(array[:, None] for array in columns), sequences, ids[:, None]))
+        slices.append(
+            Slice(
+                tokens[:, None],
+                targets[:, None],
+                positions[:, None],
+                (trained * weight)[:, None],
+                sequences,
+                ids[:, None],
+            )
+        )
     return slices
 
 

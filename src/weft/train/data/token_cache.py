@@ -123,7 +123,7 @@ def _write(key: str, documents: Iterable[TokenDocument], names: str) -> None:
         }
         kinds = _KINDS | _DOCUMENT_KINDS
         sources = [
-            TensorSource(name, kinds[name][0], array.shape, memoryview(array).cast("B"))
+            TensorSource(name, kinds[name][0], array.shape, array.data.cast("B"))
             for name, array in arrays.items()
         ]
         write_safetensors(_path(key), sources, {"weft": "tokens"})

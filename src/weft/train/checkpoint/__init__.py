@@ -1,0 +1,1 @@
+"""Checkpoints of a run: written aside, checksummed, made visible by one rename."""

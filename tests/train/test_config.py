@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from weft.errors import ConfigError
+from weft.train.config import TrainConfig, check_same_run, config_of, read_settings, write_settings
+
+
+def test_settings_survive_their_file(tmp_path):
+    config = TrainConfig(model="m", data=("a", "b"), steps=3, learning_rate=1, lora_layers="q_proj")
+    assert config.learning_rate == 1.0 and config.lora_layers == ("q_proj",)
+    (tmp_path / "config.yaml").write_text(write_settings(config))
+    assert config_of(read_settings(tmp_path / "config.yaml")) == config
+
+
+def test_a_file_may_write_names_as_flags(tmp_path):
+    (tmp_path / "c.yaml").write_text("batch-size: 3\ndata: [x, y]\n")
+    assert read_settings(tmp_path / "c.yaml") == {"batch_size": 3, "data": ["x", "y"]}
+    (tmp_path / "empty.yaml").write_text("")
+    assert read_settings(tmp_path / "empty.yaml") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batchsize: 3", "'batchsize'; did you mean batch_size"),
+        ("batch_size: many", "batch_size to be int, got 'many'"),
+        ("batch_size: 0", "at least 1"),
+        ("- 1", "expected a list of `name: value`, got list"),
+        ("a: [", "expected YAML"),
+        ("schedule: up", "one of cosine, linear"),
+        ("steps: 3\nepochs: 2", "steps or epochs, got both"),
+        ("valid_share: 2", "at most 0.9"),
+        ("mask_prompt: 1", "mask_prompt to be bool"),
+        ("nesterov: true", "sgd with momentum"),
+        ("learning_rate: .nan", "learning_rate"),
+    ],
+)
+def test_errors_name_the_file_and_the_setting(tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"c.yaml: .*{message}"):
+        read_settings(tmp_path / "c.yaml")
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ConfigError, match=r"no-such\.yaml: expected a readable file"):
+        read_settings("no-such.yaml")
+
+
+def test_a_resumed_run_may_change_what_changes_no_bit():
+    old = TrainConfig(model="m", data=("d",), steps=10)
+    assert check_same_run(old, {"threads": 3, "save_every": 7}).threads == 3
+    assert check_same_run(old, {"batch_size": 8}) == old
+    with pytest.raises(ConfigError, match=r"batch_size \(8, now 4\), seed \(0, now 1\)"):
+        check_same_run(old, {"seed": 1, "batch_size": 4})
+
+
+def test_only_a_constant_rate_allows_other_steps():
+    old = TrainConfig(steps=10)
+    with pytest.raises(ConfigError, match="steps"):
+        check_same_run(old, {"steps": 20})
+    constant = dataclasses.replace(old, schedule="constant")
+    assert check_same_run(constant, {"steps": 20}).steps == 20
+
+
+def test_every_setting_has_a_flag_of_its_own():
+    flags = [flag for field in dataclasses.fields(TrainConfig) for flag in field.metadata["flags"]]
+    assert len(flags) == len(set(flags)) and all(flag.startswith("-") for flag in flags)
