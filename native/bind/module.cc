@@ -35,6 +35,7 @@ NB_MODULE(_native, module) {
   weft::bind_isa(module);
   weft::bind_threads(module);
   weft::bind_weights(module);
+  weft::bind_tensors(module);
   weft::bind_cache(module);
   weft::bind_plan(module);
   weft::bind_limits(module);

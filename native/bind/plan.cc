@@ -9,6 +9,7 @@
 #include "exec/plan.h"
 #include "isa/isa.h"
 #include "memory/kv_cache.h"
+#include "memory/tensor.h"
 #include "ops/weight.h"
 #include "threads/pool.h"
 
@@ -51,11 +52,13 @@ Ref ref_of(const PlanSpec& spec, nb::handle tuple) {
   return {Ref::kInput, index, 0, spec.inputs[index].columns};
 }
 
-// Weights, vectors and caches are held by the node; buffers and inputs become references.
+// Weights, tensors, vectors and caches are held by the node; buffers and inputs become references.
 void add_operand(const PlanSpec& spec, PlanNode& node, const std::string& name, nb::handle tuple) {
   const std::string kind = nb::cast<std::string>(tuple[0]);
   if (kind == "weight") {
     node.spec.weights[name] = nb::cast<std::shared_ptr<Weight>>(tuple[1]);
+  } else if (kind == "tensor") {
+    node.spec.tensors[name] = nb::cast<std::shared_ptr<Tensor>>(tuple[1]);
   } else if (kind == "vector") {
     const FloatArray values = nb::cast<FloatArray>(tuple[1]);
     node.spec.vectors[name] =

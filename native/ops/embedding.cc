@@ -1,3 +1,6 @@
+#include <string.h>
+
+#include "memory/tensor.h"
 #include "ops/checks.h"
 #include "ops/ops.h"
 #include "ops/weight.h"
@@ -6,31 +9,49 @@ namespace weft {
 
 namespace {
 
-// out[r] = table[tokens[r]]
+// out[r] = table[tokens[r][0]], table[tokens[r][1]], ... side by side. The table is packed, or a tensor.
 class Embedding final : public Op {
  public:
-  explicit Embedding(const NodeSpec& spec) : tokens_(spec.input("tokens")) {
-    const Weight& table = *spec.weight("table");
-    table_ = spec.weights.at("table");
-    if (table.is_interleaved()) refuse_node(spec, "a table with its rows in order", "an interleaved one");
-    expect_columns(spec, "out", table.k());
-    expect_columns(spec, "tokens", 1);
+  explicit Embedding(const NodeSpec& spec) : tokens_(spec.input("tokens")), width_(columns_of(spec, "tokens")) {
+    tensor_ = spec.tensor_or_null("table");
+    if (!tensor_) {
+      spec.weight("table");
+      table_ = spec.weights.at("table");
+      if (table_->is_interleaved()) refuse_node(spec, "a table with its rows in order", "an interleaved one");
+    }
+    columns_ = tensor_ ? tensor_->columns() : table_->k();
+    expect_columns(spec, "out", width_ * columns_);
   }
 
   bool row_wise() const override { return true; }
 
   void check(const OpArgs& args) const override {
-    expect_indices(args.in[tokens_], args.out[0].rows, table_->n(), "tokens");
+    const Matrix& tokens = args.in[tokens_];
+    Matrix each = tokens;  // the same tokens, one a row
+    each.rows = tokens.rows * width_;
+    each.columns = each.row_stride = 1;
+    expect_indices(each, args.out[0].rows * width_, tensor_ ? tensor_->rows() : table_->n(), "tokens");
   }
 
   void run_rows(int64_t begin, int64_t end, const OpArgs& args, int) const override {
     for (int64_t row = begin; row < end; ++row)
-      table_->dequantize_row(*args.in[tokens_].i32_row(row), args.out[0].f32_row(row));
+      for (int64_t i = 0; i < width_; ++i)
+        copy_row(args.in[tokens_].i32_row(row)[i], args.out[0].f32_row(row) + i * columns_);
   }
 
  private:
+  void copy_row(int64_t index, float* to) const {
+    if (tensor_) {
+      memcpy(to, tensor_->row(index), static_cast<size_t>(columns_) * sizeof(float));
+    } else {
+      table_->dequantize_row(index, to);
+    }
+  }
+
   int tokens_;
+  int64_t width_, columns_;
   std::shared_ptr<const Weight> table_;
+  std::shared_ptr<Tensor> tensor_;
 };
 
 }  // namespace

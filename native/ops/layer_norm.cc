@@ -11,18 +11,15 @@ class LayerNorm final : public Op {
   explicit LayerNorm(const NodeSpec& spec)
       : x_(spec.input("x")), columns_(columns_of(spec, "x")), eps_(static_cast<float>(spec.number("eps"))) {
     expect_columns(spec, "out", columns_);
-    const float* weight = spec.vector("weight", columns_);
-    weight_.assign(weight, weight + columns_);
-    const float* bias = spec.vector_or_null("bias", columns_);
-    if (bias) bias_.assign(bias, bias + columns_);
+    weight_ = spec.vector("weight", columns_);
+    bias_ = spec.vector_or_null("bias", columns_);
   }
 
   bool row_wise() const override { return true; }
 
   void run_rows(int64_t begin, int64_t end, const OpArgs& args, int) const override {
-    const float* bias = bias_.empty() ? nullptr : bias_.data();
     for (int64_t row = begin; row < end; ++row)
-      args.kernels->rows->layer_norm(args.in[x_].f32_row(row), weight_.data(), bias, args.out[0].f32_row(row), columns_,
+      args.kernels->rows->layer_norm(args.in[x_].f32_row(row), weight_.get(), bias_.get(), args.out[0].f32_row(row), columns_,
                                      eps_);
   }
 
@@ -30,7 +27,7 @@ class LayerNorm final : public Op {
   int x_;
   int64_t columns_;
   float eps_;
-  std::vector<float> weight_, bias_;
+  Vector weight_, bias_;
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "ops/op.h"
 
+#include "memory/tensor.h"
+
 namespace weft {
 
 namespace {
@@ -56,19 +58,37 @@ const Weight* NodeSpec::weight(const std::string& name) const {
   return value->get();
 }
 
-const float* NodeSpec::vector_or_null(const std::string& name, int64_t expected_size) const {
-  const auto* value = find(vectors, name);
-  if (!value) return nullptr;
-  if (static_cast<int64_t>((*value)->size()) != expected_size) {
+Vector NodeSpec::vector_or_null(const std::string& name, int64_t expected_size) const {
+  const auto* fixed = find(vectors, name);
+  const std::shared_ptr<Tensor> trained = tensor_or_null(name);
+  if (!fixed && !trained) return nullptr;
+  const int64_t size = trained ? trained->size() : static_cast<int64_t>((*fixed)->size());
+  if (size != expected_size) {
     throw Error(ErrorKind::kPlan, "operation '" + op + "' expects " + std::to_string(expected_size) + " values in '" +
-                                      name + "', got " + std::to_string((*value)->size()) +
+                                      name + "', got " + std::to_string(size) +
                                       "; check the model's configuration against its files");
   }
-  return (*value)->data();
+  return trained ? Vector(trained, trained->data()) : Vector(*fixed, (*fixed)->data());
 }
 
-const float* NodeSpec::vector(const std::string& name, int64_t expected_size) const {
-  const float* values = vector_or_null(name, expected_size);
+std::shared_ptr<Tensor> NodeSpec::tensor_or_null(const std::string& name) const {
+  const auto* value = find(tensors, name);
+  return value ? *value : nullptr;
+}
+
+std::shared_ptr<Tensor> NodeSpec::tensor_or_null(const std::string& name, int64_t rows, int64_t columns) const {
+  std::shared_ptr<Tensor> tensor = tensor_or_null(name);
+  if (tensor && (tensor->rows() != rows || tensor->columns() != columns)) {
+    throw Error(ErrorKind::kPlan, "operation '" + op + "' expects " + std::to_string(rows) + " x " +
+                                      std::to_string(columns) + " values in '" + name + "', got " +
+                                      std::to_string(tensor->rows()) + " x " + std::to_string(tensor->columns()) +
+                                      "; rebuild the plan");
+  }
+  return tensor;
+}
+
+Vector NodeSpec::vector(const std::string& name, int64_t expected_size) const {
+  Vector values = vector_or_null(name, expected_size);
   if (!values) missing(*this, "the vector", name);
   return values;
 }

@@ -16,6 +16,10 @@ namespace weft {
 
 class Weight;
 class KvCache;
+class Tensor;
+
+// A float32 vector that the node keeps alive: the plan's own, or a tensor that training changes.
+using Vector = std::shared_ptr<const float>;
 
 // Memory of one thread that an operation may use between the begin and the end of a tile, or across the
 // tiles of one operation in one run: `owner` and `run` say whose content it holds.
@@ -36,6 +40,7 @@ struct NodeSpec {
   std::map<std::string, int> columns;   // operand or output name -> its number of columns
   std::map<std::string, std::shared_ptr<const Weight>> weights;
   std::map<std::string, std::shared_ptr<const std::vector<float>>> vectors;
+  std::map<std::string, std::shared_ptr<Tensor>> tensors;
   std::map<std::string, std::shared_ptr<KvCache>> caches;
   int64_t max_rows = 0;  // the largest number of rows any operand can have
   const Kernels* kernels = nullptr;  // those that will run the node
@@ -47,8 +52,12 @@ struct NodeSpec {
   int input_or_none(const std::string& name) const;               // -1 when absent
   int output(const std::string& name) const;
   const Weight* weight(const std::string& name) const;            // throws kPlan when absent
-  const float* vector_or_null(const std::string& name, int64_t expected_size) const;
-  const float* vector(const std::string& name, int64_t expected_size) const;
+  // Of fixed vectors and of tensors; throws kPlan when it has another size.
+  Vector vector_or_null(const std::string& name, int64_t expected_size) const;
+  Vector vector(const std::string& name, int64_t expected_size) const;  // throws kPlan when absent, too
+  std::shared_ptr<Tensor> tensor_or_null(const std::string& name) const;
+  // Throws kPlan when it has another shape.
+  std::shared_ptr<Tensor> tensor_or_null(const std::string& name, int64_t rows, int64_t columns) const;
   KvCache* cache(const std::string& name) const;
 };
 

@@ -10,6 +10,7 @@ namespace weft {
 
 std::unique_ptr<Op> make_add(const NodeSpec& spec);
 std::unique_ptr<Op> make_attention(const NodeSpec& spec);
+std::unique_ptr<Op> make_concat(const NodeSpec& spec);
 std::unique_ptr<Op> make_embedding(const NodeSpec& spec);
 std::unique_ptr<Op> make_gather_rows(const NodeSpec& spec);
 std::unique_ptr<Op> make_gelu(const NodeSpec& spec);

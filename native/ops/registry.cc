@@ -12,6 +12,7 @@ struct Entry {
 constexpr Entry kOps[] = {
     {"add", make_add},
     {"attention", make_attention},
+    {"concat", make_concat},
     {"embedding", make_embedding},
     {"gather_rows", make_gather_rows},
     {"gelu", make_gelu},

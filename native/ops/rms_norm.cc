@@ -15,8 +15,7 @@ class RmsNorm final : public Op {
     if (columns % heads_) refuse_node(spec, "columns in " + std::to_string(heads_) + " equal slices", std::to_string(columns));
     expect_columns(spec, "out", columns);
     head_columns_ = columns / heads_;
-    const float* weight = spec.vector("weight", head_columns_);
-    weight_.assign(weight, weight + head_columns_);
+    weight_ = spec.vector("weight", head_columns_);
   }
 
   bool row_wise() const override { return true; }
@@ -26,7 +25,7 @@ class RmsNorm final : public Op {
       const float* x = args.in[x_].f32_row(row);
       float* out = args.out[0].f32_row(row);
       for (int64_t first = 0; first < heads_ * head_columns_; first += head_columns_)
-        args.kernels->rows->rms_norm(x + first, weight_.data(), out + first, head_columns_, eps_);
+        args.kernels->rows->rms_norm(x + first, weight_.get(), out + first, head_columns_, eps_);
     }
   }
 
@@ -34,7 +33,7 @@ class RmsNorm final : public Op {
   int x_;
   int64_t heads_, head_columns_ = 0;
   float eps_;
-  std::vector<float> weight_;
+  Vector weight_;
 };
 
 }  // namespace

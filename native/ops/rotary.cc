@@ -26,7 +26,8 @@ class Rotary final : public Op {
     expect_columns(spec, "x", heads_ * head_dim_);
     expect_columns(spec, "out", heads_ * head_dim_);
     expect_columns(spec, "positions", 1);
-    const float* inv_freq = spec.vector("inv_freq", rotary_dim_ / 2);
+    const Vector kept = spec.vector("inv_freq", rotary_dim_ / 2);
+    const float* inv_freq = kept.get();
     for (int64_t i = 0; i < rotary_dim_ / 2; ++i) {
       if (!std::isfinite(inv_freq[i])) refuse_node(spec, "finite frequencies", std::to_string(inv_freq[i]));
       turns_.push_back(turns_of(inv_freq[i]));

@@ -18,7 +18,7 @@ import numpy as np
 from weft.errors import PlanError, UnsupportedError
 from weft.machine import MachineLimits
 from weft.plan import Node, Parameter, Plan, State, Value
-from weft.types import Array, CacheType, WeightType
+from weft.types import Array, CacheType, TensorType, WeightType
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -181,6 +181,27 @@ class Weight:
         return np.asarray(self.handle.dequantize())
 
 
+class Tensor:
+    """A float32 array, [n, k] or [size], that plans read and add to where it lies; it is kept alive.
+
+    Runs use it without a lock: plans that add to one must not run at once. Raises ConfigError for an array
+    that is not float32, C-contiguous and writable.
+    """
+
+    def __init__(self, array: Array) -> None:
+        self.handle = native().Tensor(array)
+        self.array = array
+        self.type = TensorType(array.shape)
+
+    def dequantize(self) -> Array:
+        """The array itself."""
+        return self.array
+
+
+Bound = Weight | Tensor | Array
+"""What a parameter of a plan is bound to."""
+
+
 def _weight_type(handle: Any) -> WeightType:
     header = handle.header
     kind = "+".join(dict.fromkeys(header["kinds"]))
@@ -242,7 +263,7 @@ class Executable:
 
 
 def compile(
-    plan: Plan, pool: Pool, weights: Mapping[str, Weight | Array], caches: Mapping[str, KvCache] | None = None
+    plan: Plan, pool: Pool, weights: Mapping[str, Bound], caches: Mapping[str, KvCache] | None = None
 ) -> Executable:
     """`plan` ready to run on `pool`, with its parameters from `weights` and its states from `caches`, by
     name.
@@ -285,9 +306,7 @@ def cache_bytes() -> dict[str, int]:
 class _Lowering:
     """A plan in the terms of the native core."""
 
-    def __init__(
-        self, plan: Plan, weights: Mapping[str, Weight | Array], caches: Mapping[str, KvCache]
-    ) -> None:
+    def __init__(self, plan: Plan, weights: Mapping[str, Bound], caches: Mapping[str, KvCache]) -> None:
         self.plan = plan
         self.weights = weights
         self.caches = caches
@@ -351,6 +370,8 @@ class _Lowering:
         content = self.plan.constants.get(name, self.weights.get(name))
         if isinstance(content, Weight) and content.type == parameter.type:
             return ("weight", content.handle)
+        if isinstance(content, Tensor) and content.type == parameter.type:
+            return ("tensor", content.handle)
         if isinstance(content, np.ndarray) and content.shape == (getattr(parameter.type, "size", -1),):
             return ("vector", np.ascontiguousarray(content, dtype=np.float32))
         came = getattr(content, "type", getattr(content, "shape", content))
