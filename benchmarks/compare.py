@@ -2,7 +2,8 @@
 
     WEFT_PEERS_DIR=DIR python benchmarks/compare.py --rounds 5 --json results.json
 
-Every engine is a process of its own that stays loaded, and in each round every engine does the work once.
+Every engine is a process of its own that stays loaded. First each tries the settings and numbers of threads
+that may be its best; then, in each round, every engine does the work once with its winner.
 Rates are medians over rounds, ratios are medians of the rounds' own ratios, the spread is
 (slowest - fastest) / median. Greedy tokens are judged by float32 transformers. The last line printed is the
 whole result as JSON.
@@ -20,9 +21,11 @@ from typing import Any
 
 from peers import conditions
 from peers.contenders import GROUPS, MODEL, WORKS, Places
+from peers.lock import MeasuringLock
 from peers.process import Contender, PeerProcess
 from peers.rounds import Rounds, Series, Turn, ratio, take_turns
 from peers.tables import print_group, print_memory, print_threads
+from peers.tuning import best_turn
 from peers.validation import validate
 
 PARTS = ("peers", "scaling", "contended", "memory")
@@ -43,27 +46,35 @@ def compare_group(places: Places, group: str, options: argparse.Namespace) -> di
     """Return the comparison of one group of contenders over all works."""
     with ExitStack() as stack:
         processes = start_all(choose(GROUPS[group](places), options.only), stack)
-        series = {
-            work: take_turns(
-                [
-                    Turn(name, process, {"work": work, "threads": max(options.threads)})
-                    for name, process in processes.items()
-                ],
-                rounds_of(options),
-            )
-            for work in options.works
-        }
+        series: dict[str, dict[str, Series]] = {}
+        tried: dict[str, Any] = {}
+        for work in options.works:
+            turns, tried[work] = tuned_turns(processes, work, options)
+            series[work] = take_turns(turns, rounds_of(options))
+        options.measuring_lock.release()
     oracle = None if places.oracle().missing() or options.no_oracle else PeerProcess(places.oracle())
     try:
-        return {work: report_work(work, series[work], oracle) for work in options.works}
+        reports = {work: report_work(work, series[work], oracle) for work in options.works}
+        return {work: report | {"tried": tried[work]} for work, report in reports.items()}
     finally:
         if oracle is not None:
             oracle.close()
 
 
+def tuned_turns(
+    processes: dict[str, PeerProcess], work: str, options: argparse.Namespace
+) -> tuple[list[Turn], dict[str, Any]]:
+    """Return every engine's turn at its best, and by engine what was tried."""
+    turns, tried = [], {}
+    for name, process in processes.items():
+        turn, tried[name] = best_turn(name, process, work, options.threads, rounds_of(options))
+        turns.append(turn)
+    return turns, tried
+
+
 def rounds_of(options: argparse.Namespace) -> Rounds:
     """Return how to measure."""
-    return Rounds(options.rounds, options.lock, options.foreign_limit, options.attempts)
+    return Rounds(options.rounds, options.measuring_lock, options.foreign_limit, options.attempts)
 
 
 def choose(contenders: Sequence[Contender], names: Sequence[str]) -> list[Contender]:
@@ -108,7 +119,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     four_bit = places.weft(f"{MODEL}.Q4_1.gguf")
     rounds = rounds_of(options)
     threads, most = sorted(options.threads), max(options.threads)
-    result: dict[str, Any] = {"benchmark": "compare", "machine": machine(), "rounds": options.rounds}
+    command = " ".join(["python", *sys.argv])
+    result: dict[str, Any] = {
+        "benchmark": "compare",
+        "machine": machine(),
+        "command": command,
+        "rounds": options.rounds,
+    }
     if "peers" in options.parts:
         result["peers"] = {}
         for group in options.groups:
@@ -121,7 +138,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         result["contended"] = conditions.contended(four_bit, options.works, most, rounds)
         print_threads(f"with {most} busy processes", result["contended"])
     if "memory" in options.parts:
-        result["memory"] = conditions.memory_and_idleness(four_bit, most, options.lock)
+        result["memory"] = conditions.memory_and_idleness(four_bit, most, options.measuring_lock)
         print_memory(result["memory"])
     return result
 
@@ -161,7 +178,9 @@ def parse() -> argparse.Namespace:
         "--no-oracle", action="store_true", help="do not judge tokens by float32 transformers"
     )
     parser.add_argument("--json", type=Path, help="write the result to this file, too")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.measuring_lock = MeasuringLock(options.lock)
+    return options
 
 
 def main() -> None:

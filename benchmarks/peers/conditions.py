@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from peers.lock import MeasuringLock
 from peers.process import Contender, PeerProcess
-from peers.rounds import Rounds, Series, Turn, quiet, ratio, take_turns
+from peers.rounds import Rounds, Series, Turn, ratio, take_turns
 
 IDLE_SECONDS = 5.0
 BUSY_LOOP = "while True: pass"
@@ -64,11 +65,11 @@ def contended(contender: Contender, works: Sequence[str], threads: int, rounds: 
         return by_threads(contender, works, [1, threads], replace(rounds, foreign_limit=None))
 
 
-def memory_and_idleness(contender: Contender, threads: int, lock: Path | None) -> dict[str, Any]:
+def memory_and_idleness(contender: Contender, threads: int, lock: MeasuringLock) -> dict[str, Any]:
     """Return the resident bytes of a fresh process after each work, and its processor use when idle."""
     file_bytes = Path(contender.model).stat().st_size
     result: dict[str, Any] = {"file_bytes": file_bytes, "threads": threads, "works": {}}
-    with PeerProcess(contender) as process, quiet(lock):
+    with PeerProcess(contender) as process, lock.hold():
         for work in ("decode1", "prompt512", "batch64"):
             answer = process.ask(work=work, threads=threads, repeat=1)
             if "error" in answer:

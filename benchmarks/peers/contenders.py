@@ -61,6 +61,7 @@ def sixteen_bit(places: Places) -> list[Contender]:
         places.contender("torch", "main", "torch_peer.py", MODEL),
         places.contender("CTranslate2 float32", "main", "ctranslate2_peer.py", "ct2-float32"),
         places.contender("OpenVINO float32", "main", "openvino_peer.py", "ov-fp32"),
+        places.contender("OpenVINO float16", "main", "openvino_peer.py", "ov-fp16"),
     ]
 
 

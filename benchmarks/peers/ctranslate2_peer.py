@@ -21,18 +21,17 @@ class CTranslate2Peer:
         self.vocabulary: list[str] = json.loads((Path(folder) / "vocabulary.json").read_text())
         self.generators: dict[str, ctranslate2.Generator] = {}
 
-    def best_settings(self, work: str, threads: int) -> Settings:
-        """Return one worker with all threads; measurements may override it."""
-        return {
-            "inter_threads": 1,
-            "intra_threads": threads,
-            "compute_type": "default",
-            "flash_attention": False,
-        }
+    def candidates(self, work: str, threads: int) -> list[Settings]:
+        """Return one worker with all threads, and for batches also a worker for each thread."""
+        one = {"inter_threads": 1, "intra_threads": threads, "compute_type": "default"}
+        if work != "batch64" or threads == 1:
+            return [one]
+        split = one | {"inter_threads": threads, "intra_threads": 1}
+        return [one, split, split | {"max_batch_size": 16}]
 
     def generator(self, settings: Settings) -> ctranslate2.Generator:
         """Return the loaded generator for these settings."""
-        keys = ("inter_threads", "intra_threads", "compute_type", "flash_attention")
+        keys = ("inter_threads", "intra_threads", "compute_type")
         options = {key: settings[key] for key in keys}
         key = json.dumps(options, sort_keys=True)
         if key not in self.generators:

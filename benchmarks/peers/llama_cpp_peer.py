@@ -54,10 +54,14 @@ class LlamaCppPeer:
         self.contexts: dict[str, Any] = {}
         self.batch = Batch(CONTEXT_TOKENS)
 
-    def best_settings(self, work: str, threads: int) -> Settings:
-        """Return the settings that measured fastest."""
+    def candidates(self, work: str, threads: int) -> list[Settings]:
+        """Return both attentions, and both layouts of the cache where there are several sequences."""
         sequences = 64 if work == "batch64" else 1
-        return {"flash_attention": True, "ubatch": 512, "unified": False, "sequences": sequences}
+        flash = {"flash_attention": True, "ubatch": 512, "unified": False, "sequences": sequences}
+        plain = flash | {"flash_attention": False}
+        if sequences == 1:
+            return [flash, plain]
+        return [flash, plain, flash | {"unified": True}, flash | {"ubatch": 2048}]
 
     def context(self, threads: int, settings: Settings) -> Any:
         """Return an empty context for these settings, with its threads set."""

@@ -22,9 +22,18 @@ class OpenVinoPeer:
         self.path = path
         self.pipelines: dict[str, Any] = {}
 
-    def best_settings(self, work: str, threads: int) -> Settings:
-        """Return the settings that measured fastest."""
-        return {"pipeline": "continuous" if work == "batch64" else "stateful", "properties": {}}
+    def candidates(self, work: str, threads: int) -> list[Settings]:
+        """Return every pipeline with the defaults, and the likeliest of them with other precisions."""
+        first, *others = ("continuous", "stateful", "paged")
+        if work != "batch64":
+            first, *others = ("stateful", "paged")
+        plain: list[Settings] = [{"pipeline": name, "properties": {}} for name in (first, *others)]
+        hints = (
+            {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"},
+            {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"},
+            {"INFERENCE_PRECISION_HINT": "bf16"},
+        )
+        return plain + [{"pipeline": first, "properties": hint} for hint in hints]
 
     def pipeline(self, threads: int, settings: Settings) -> Any:
         """Return the loaded pipeline: `continuous` batches over a paged cache, `stateful` is plain."""

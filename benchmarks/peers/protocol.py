@@ -1,10 +1,11 @@
 """The interface that every benchmarked engine shares: JSON lines in, JSON lines out, one process an engine.
 
 A request is `{"work": "decode1"|"batch64"|"prompt512", "threads": n, "repeat": n, "settings": {...}}`;
-settings are those of the peer and default to its best ones for the work; `repeat` 0 only warms up. The answer
-holds the measured seconds of every repetition, the token ids for validation, and versions. Processes live
-long, so that an orchestrator can take turns among engines within the same minutes. `{"work": "quit"}` or the
-end of the input ends one.
+settings are those of the peer and default to its first candidate for the work; `repeat` 0 only warms up, and
+`{"work": ..., "threads": n, "candidates": true}` lists what is worth trying. The answer holds the measured
+seconds of every repetition, the token ids for validation, and versions. Processes live long, so that an
+orchestrator can take turns among engines within the same minutes. `{"work": "quit"}` or the end of the input
+ends one.
 """
 
 import argparse
@@ -30,8 +31,8 @@ class Peer(Protocol):
     name: str
     packages: tuple[str, ...]
 
-    def best_settings(self, work: str, threads: int) -> Settings:
-        """Return the settings that measured fastest for `work` on `threads` threads."""
+    def candidates(self, work: str, threads: int) -> list[Settings]:
+        """Return the settings that may be fastest for `work` on `threads` threads, the likeliest first."""
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_tokens: int, threads: int, settings: Settings
@@ -73,7 +74,10 @@ class Session:
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run the work of `request` as often as it says, and return the measurements."""
         name, threads, repeat = request["work"], int(request["threads"]), int(request.get("repeat", 1))
-        settings = self.peer.best_settings(name, threads) | request.get("settings", {})
+        candidates = self.peer.candidates(name, threads)
+        if request.get("candidates"):
+            return {"candidates": candidates}
+        settings = candidates[0] | request.get("settings", {})
         work = WORKS[name]
         self.warm_up(name, work, threads, settings)
         seconds, first_seconds, tokens = [], [], []
@@ -96,10 +100,14 @@ class Session:
         return timed(lambda: self.peer.generate(work.prompts, max_tokens, threads, settings))
 
     def warm_up(self, name: str, work: Work, threads: int, settings: Settings) -> None:
-        """Run the work once, untimed, if this process has not done it with these settings yet."""
+        """Run the work once, untimed, if this process has not done it with these settings yet.
+
+        A batch is warm after a few tokens, unless it is compiled for its length.
+        """
         key = json.dumps([name, threads, settings], sort_keys=True)
         if key not in self.warm:
-            self.run(work, work.max_tokens, threads, settings)
+            whole = name == "decode1" or settings.get("compile")
+            self.run(work, work.max_tokens if whole else min(8, work.max_tokens), threads, settings)
             self.warm.add(key)
 
     def describe(self, name: str, threads: int, settings: Settings) -> dict[str, Any]:

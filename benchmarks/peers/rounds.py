@@ -1,30 +1,17 @@
 """Take turns among engines, and turn their measurements into medians, spreads and ratios."""
 
-import fcntl
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from peers.load import Load
+from peers.lock import MeasuringLock
 from peers.process import PeerProcess
 
 SETTLE_SECONDS = 0.5  # other engines' waiting threads spin for up to 0.2 s after their last work
-
-
-@contextmanager
-def quiet(lock: Path | None) -> Iterator[None]:
-    """Hold an exclusive lock on a file, if one is named, so that measurements do not disturb each other."""
-    if lock is None:
-        yield
-        return
-    with open(lock, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @dataclass
@@ -99,7 +86,7 @@ class Rounds:
     """How to measure: how many rounds, and how to keep them free of other work on the machine."""
 
     count: int = 5
-    lock: Path | None = None
+    lock: MeasuringLock = field(default_factory=MeasuringLock)
     foreign_limit: float | None = 0.04
     attempts: int = 3
 
@@ -108,7 +95,7 @@ def take_turns(turns: Sequence[Turn], rounds: Rounds) -> dict[str, Series]:
     """Run every turn once a round, in order, and return the series by label; a failed engine sits out."""
     series = {turn.label: Series(turn.label) for turn in turns}
     for turn in turns:
-        with quiet(rounds.lock):
+        with rounds.lock.hold():
             series[turn.label].add(turn.process.ask(**turn.request, repeat=0))
     for number in range(rounds.count):
         for turn in turns:
@@ -124,7 +111,7 @@ def measure(turn: Turn, rounds: Rounds) -> dict[str, Any]:
     best: dict[str, Any] = {}
     for _ in range(rounds.attempts):
         time.sleep(SETTLE_SECONDS)
-        with quiet(rounds.lock):
+        with rounds.lock.hold():
             before = Load.now(turn.process.cpu_seconds)
             answer = turn.process.ask(**turn.request, repeat=1)
             if "error" in answer:

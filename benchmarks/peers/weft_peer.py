@@ -18,9 +18,9 @@ class WeftPeer:
         self.threads = 0
         self.model: weft.Model | None = None
 
-    def best_settings(self, work: str, threads: int) -> Settings:
+    def candidates(self, work: str, threads: int) -> list[Settings]:
         """Return no settings: the defaults are what users get."""
-        return {}
+        return [{}]
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_tokens: int, threads: int, settings: Settings
