@@ -85,6 +85,21 @@ class ReferenceExecutable:
         return array.astype(self.dtype) if array.dtype.kind == "f" else array
 
 
+def first_fault(plan: Plan, weights: Weights, inputs: Mapping[str, Array]) -> str | None:
+    """The first operation whose result in float32 is not finite, with its place; None if all are finite.
+
+    Adds to the gradients among `weights`.
+    """
+    executable = ReferenceExecutable(plan, weights, dtype=np.float32)
+    values = {value: executable._input(name, value, inputs) for name, value in plan.inputs.items()}
+    with np.errstate(all="ignore"):
+        for node in plain_nodes(plan):
+            executable._run_node(node, values)
+            if not all(np.isfinite(values[value]).all() for value in node.outputs):
+                return f"{node.op.name} in {node.label}" if node.label else node.op.name
+    return None
+
+
 def plain_nodes(plan: Plan) -> Iterator[Node]:
     """The plain nodes that the plan stands for, each once, in order."""
     seen: set[Node] = set()

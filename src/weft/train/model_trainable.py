@@ -1,0 +1,143 @@
+"""A model's plans bound to its weights and gradients: what a trainer drives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from weft.plan import Plan
+from weft.plan.record import GRADIENT_PREFIX
+from weft.plan.reference import first_fault
+from weft.runtime import Executable, Pool, Tensor, Weight, compile
+from weft.train.data.slices import Slice, SliceResult
+from weft.types import Array
+
+Frozen = Mapping[str, Weight | Array]
+"""Weights that training leaves alone, by name: packed matrices and vectors."""
+PlanBuilder = Callable[[Mapping[str, Weight | Tensor | Array], int], Plan]
+"""Makes a plan over weights by name for slices of at most so many rows."""
+
+
+@dataclass(frozen=True)
+class TrainingPlans:
+    """How to make the plan of a slice's forward and backward pass, and that of its losses alone."""
+
+    train: PlanBuilder
+    evaluate: PlanBuilder
+
+
+class ModelTrainable:
+    """Float32 `weights` that are trained, `frozen` ones beside them, and the plans that compute with them.
+
+    Slices go to the teams of `pool`, one at a time each. The gradient of each slice is summed apart, from
+    zero; then all are added in the order of the slices, so that the sum does not depend on the teams. Where a
+    step is one slice, `num_slices` 1 saves that second set of gradients. max_rows: tokens of the largest
+    slice. For one thread at a time. Raises OutOfMemoryError when activations cannot fit.
+    """
+
+    def __init__(
+        self,
+        plans: TrainingPlans,
+        weights: Mapping[str, Array],
+        pool: Pool,
+        max_rows: int,
+        frozen: Frozen | None = None,
+        num_slices: int | None = None,
+    ) -> None:
+        self.weights = dict(weights)
+        self.gradients = {name: np.zeros_like(weight) for name, weight in weights.items()}
+        self._plans = plans
+        self._pool = pool
+        self._max_rows = max_rows
+        self._bound: dict[str, Weight | Tensor | Array] = dict(frozen or {})
+        self._bound |= {name: Tensor(weight) for name, weight in self.weights.items()}
+        self._is_one_slice = num_slices == 1
+        self._plan = plans.train(self._bound, max_rows)
+        self._teams = [self._make_team(index) for index in range(1 if self._is_one_slice else pool.num_teams)]
+
+    def run(self, slices: Sequence[Slice]) -> list[SliceResult]:
+        """Adds the gradient of Σ loss_weights · loss to `gradients`; the same bits for any threads."""
+        if self._is_one_slice:
+            assert len(slices) == 1, slices
+            return [self._teams[0].run(slices[0])]
+        results: list[SliceResult] = []
+        for first in range(0, len(slices), len(self._teams)):
+            wave = slices[first : first + len(self._teams)]
+            results += self._on_teams(wave)
+            for team, _ in zip(self._teams, wave, strict=False):
+                self._add(team.gradients)
+        return results
+
+    def evaluate(self, slices: Sequence[Slice]) -> list[SliceResult]:
+        """The losses alone; gradients stay as they are."""
+        return [_result(slice_, self._evaluation.run(slice_.inputs())) for slice_ in slices]
+
+    def locate_fault(self, slices: Sequence[Slice]) -> str | None:
+        """The operation of the step in which the first value that is not finite appears, or None."""
+        for slice_ in slices:
+            apart = {GRADIENT_PREFIX + name: np.zeros_like(weight) for name, weight in self.weights.items()}
+            weights = {**self._bound, **{name: Tensor(gradient) for name, gradient in apart.items()}}
+            if fault := first_fault(self._plan, weights, slice_.inputs()):
+                return fault
+        return None
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of a slice: its operations, costs and memory."""
+        return self._plan
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of weights, gradients, activations and scratch; the optimizer's moments are not among those."""
+        own = sum(weight.nbytes for weight in self.weights.values())
+        sets = 2 if self._is_one_slice else 2 + len(self._teams)
+        return own * sets + sum(team.executable.memory_bytes for team in self._teams)
+
+    @cached_property
+    def _evaluation(self) -> Executable:
+        return compile(self._plans.evaluate(self._bound, self._max_rows), self._pool, self._bound)
+
+    def _make_team(self, index: int) -> _Team:
+        gradients = self.gradients
+        if not self._is_one_slice:
+            gradients = {name: np.zeros_like(weight) for name, weight in self.weights.items()}
+        bound = {GRADIENT_PREFIX + name: Tensor(gradient) for name, gradient in gradients.items()}
+        return _Team(compile(self._plan, self._pool, {**self._bound, **bound}), index, gradients)
+
+    def _on_teams(self, wave: Sequence[Slice]) -> list[SliceResult]:
+        if len(wave) == 1:
+            return [self._teams[0].run(wave[0])]
+        with ThreadPoolExecutor(len(wave)) as callers:
+            return list(callers.map(lambda pair: pair[0].run(pair[1]), zip(self._teams, wave, strict=False)))
+
+    def _add(self, gradients: Mapping[str, Array]) -> None:
+        """Adds a slice's gradients to the sum, and sets them to zero."""
+
+        def add(name: str) -> None:
+            np.add(self.gradients[name], gradients[name], out=self.gradients[name])
+            gradients[name].fill(0)
+
+        self._pool.map(add, gradients)
+
+
+@dataclass(frozen=True)
+class _Team:
+    """A team of the pool with activations and gradients of its own."""
+
+    executable: Executable
+    index: int
+    gradients: Mapping[str, Array]
+
+    def run(self, slice_: Slice) -> SliceResult:
+        """Adds the slice's gradient to `gradients`."""
+        return _result(slice_, self.executable.run(slice_.inputs(), team=self.index))
+
+
+def _result(slice_: Slice, outputs: Mapping[str, Array]) -> SliceResult:
+    counted = slice_.loss_weights[:, 0] > 0
+    loss = outputs["loss"][counted].astype(np.float64)
+    return SliceResult(float(loss.sum()), int(counted.sum()), int(outputs["correct"][counted].sum()))
