@@ -60,7 +60,7 @@ def weft() -> None:
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     try:
-        code = weft.main(standalone_mode=False)
+        code = weft.main(prog_name="weft", standalone_mode=False)
         sys.stdout.flush()
     except BaseException as error:
         if os.environ.get("WEFT_DEBUG") == "1" and not isinstance(error, SystemExit):
@@ -105,8 +105,8 @@ def _report(error: BaseException) -> int:
 def _did_you_mean(name: str) -> str:
     import difflib
 
-    close = difflib.get_close_matches(name, COMMANDS, n=2, cutoff=0.5)
-    return f", did you mean {' or '.join(close)}?" if close else ""
+    close = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def _help_hint(error: click.UsageError) -> str:
