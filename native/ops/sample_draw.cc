@@ -44,7 +44,7 @@ struct Candidates {
   int64_t count;
 };
 
-// A logit that every token to keep reaches. All tokens below
+// A logit that every token to keep, or to count, reaches. All tokens below
 //   highest + log((1 - top_p) * total / V) / scale
 // together have less than 1 - top_p of the probability. The margin covers rounding.
 float lowest_useful(const SamplingKernels& kernels, const Filters& filters, const LogitRow& row,
@@ -58,7 +58,8 @@ float lowest_useful(const SamplingKernels& kernels, const Filters& filters, cons
     const double share = (1.0 - filters.top_p) * total / static_cast<double>(row.count);
     bound = static_cast<float>(highest + log(share) / filters.scale - margin);
   }
-  if (filters.min_p > 0.0f)
+  // top_p counts the mass of all that top_k keeps: then min_p may leave out none of it beforehand.
+  if (filters.min_p > 0.0f && !(filters.top_k > 0 && filters.top_p < 1.0f))
     bound = std::max(bound, static_cast<float>(highest + log(filters.min_p) / filters.scale - margin));
   return bound;
 }

@@ -160,7 +160,7 @@ void check_log_probs(const Batch& batch, int64_t row, const Request& request) {
 }
 
 std::vector<Request> requests(int64_t vocabulary) {
-  std::vector<Request> list(18);
+  std::vector<Request> list(19);
   const auto id = [&](int64_t value) { return static_cast<int32_t>(value % vocabulary); };
   list[0].temperature = 0;
   list[1].temperature = 0.7f, list[1].num_top = 5;
@@ -180,6 +180,7 @@ std::vector<Request> requests(int64_t vocabulary) {
   list[15].mask.assign((vocabulary + 31) / 32, 0x00010001u);
   list[16].mask = list[15].mask, list[16].temperature = 0, list[16].num_top = 3;
   list[17].top_k = 3, list[17].top_p = 0.7f, list[17].presence = 2.0f;
+  list[18].top_k = 60, list[18].top_p = 0.8f, list[18].min_p = 0.05f;
   for (const int i : {11, 12, 14, 17}) {
     for (int64_t n = 0; n < 30; ++n) list[i].prompt.push_back(id(n * n * 17));
     for (int64_t n = 0; n < 25; ++n) list[i].generated.push_back(id(n % 9 * 31));
