@@ -59,6 +59,8 @@ def weft() -> None:
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    # weft computes on its own pool; NumPy's library would start threads that only make the start longer.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = weft.main(prog_name="weft", standalone_mode=False)
         sys.stdout.flush()
