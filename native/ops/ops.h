@@ -21,6 +21,7 @@ std::unique_ptr<Op> make_log_probs(const NodeSpec& spec);
 std::unique_ptr<Op> make_rms_norm(const NodeSpec& spec);
 std::unique_ptr<Op> make_rotary(const NodeSpec& spec);
 std::unique_ptr<Op> make_sample(const NodeSpec& spec);
+std::unique_ptr<Op> make_scale(const NodeSpec& spec);
 std::unique_ptr<Op> make_silu_gate(const NodeSpec& spec);
 
 }  // namespace weft

@@ -23,6 +23,7 @@ constexpr Entry kOps[] = {
     {"rms_norm", make_rms_norm},
     {"rotary", make_rotary},
     {"sample", make_sample},
+    {"scale", make_scale},
     {"silu_gate", make_silu_gate},
 };
 

@@ -11,7 +11,7 @@ from weft.plan.record import GRADIENT_PREFIX
 from weft.types import Array, TensorType
 
 
-@dataclass(frozen=True)
+@dataclass
 class PlainTensor:
     """A float32 array that plans take as a tensor."""
 

@@ -128,26 +128,30 @@ def record_features(r: Recorder, config: Gpt2Config, step: Step, context: int) -
     for layer in range(config.num_layers):
         with r.scope(f"layers.{layer}"):
             h = ops.add(h, _attention(r, config, step, layer, h))
-            h = ops.add(h, _feed_forward(r, config, layer, h))
+            h = ops.add(h, _feed_forward(r, config, step, layer, h))
     return _norm(r, config, "norm", step.wanted_rows(h))
 
 
 def _attention(r: Recorder, config: Gpt2Config, step: Step, layer: int, h: Matrix) -> Matrix:
     own = f"layers.{layer}"
-    qkv = _linear(r, f"{own}.qkv", _norm(r, config, f"{own}.attention_norm", h))
+    x = _norm(r, config, f"{own}.attention_norm", h)
+    qkv = _linear(r, step, f"{own}.qkv", x, 3 * config.features)
     q, k, v = qkv.split(config.features, config.features, config.features)
-    return _linear(r, f"{own}.attention_out", step.attention(config, layer, q, k, v))
+    mixed = step.attention(config, layer, q, k, v)
+    return _linear(r, step, f"{own}.attention_out", mixed, config.features)
 
 
-def _feed_forward(r: Recorder, config: Gpt2Config, layer: int, h: Matrix) -> Matrix:
+def _feed_forward(r: Recorder, config: Gpt2Config, step: Step, layer: int, h: Matrix) -> Matrix:
     own = f"layers.{layer}"
-    hidden = _linear(r, f"{own}.up", _norm(r, config, f"{own}.mlp_norm", h))
-    return _linear(r, f"{own}.down", ops.gelu(hidden, config.gelu))
+    x = _norm(r, config, f"{own}.mlp_norm", h)
+    hidden = _linear(r, step, f"{own}.up", x, config.hidden_features)
+    return _linear(r, step, f"{own}.down", ops.gelu(hidden, config.gelu), config.features)
 
 
 def _norm(r: Recorder, config: Gpt2Config, name: str, x: Matrix) -> Matrix:
     return ops.layer_norm(x, r.weight(name), r.weight(f"{name}_bias"), config.norm_eps)
 
 
-def _linear(r: Recorder, name: str, x: Matrix) -> Matrix:
-    return ops.linear(x, r.weight(name), r.weight(f"{name}_bias"))
+def _linear(r: Recorder, step: Step, name: str, x: Matrix, columns: int) -> Matrix:
+    out = ops.linear(x, r.weight(name), r.weight(f"{name}_bias"))
+    return step.adapt(r, {name: columns}, x, out)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +46,11 @@ class Step(Protocol):
     def wanted_rows(self, h: Matrix) -> Matrix:
         """Records the rows of `h` f32[rows, D] whose next token is asked for."""
 
+    def adapt(self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix) -> tuple[Matrix, ...]:
+        """Splits `out`, a linear layer's result for `x`, into `parts` (name: columns), each as its adapter
+        changes it.
+        """
+
 
 @dataclass(frozen=True)
 class CachedStep:
@@ -81,6 +87,10 @@ class CachedStep:
     def wanted_rows(self, h: Matrix) -> Matrix:
         """The rows at `output_rows`."""
         return ops.gather_rows(h, self.output_rows)
+
+    def adapt(self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix) -> tuple[Matrix, ...]:
+        """The parts as they are: adapters of a model that generates are in its weights."""
+        return out.split(*parts.values()) if len(parts) > 1 else (out,)
 
 
 def step_inputs(r: Recorder, config: ModelConfig, cache_dtype: DType) -> CachedStep:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from weft import ops
 from weft.errors import UnsupportedError
 from weft.io.tensor_source import TensorSource
+from weft.models.adapter import has_adapter
 from weft.models.config import ModelConfig, Settings, layer_windows, setting
 from weft.models.layers import Step, optional_weight
 from weft.models.rope import RopeConfig, read_rope, rotary_frequencies
@@ -132,7 +133,7 @@ def record_features(r: Recorder, config: LlamaConfig, step: Step, context: int) 
     for layer in range(config.num_layers):
         with r.scope(f"layers.{layer}"):
             h = ops.add(h, _attention(r, config, step, context, layer, h))
-            h = ops.add(h, _feed_forward(r, config, layer, h))
+            h = ops.add(h, _feed_forward(r, config, step, layer, h))
     return ops.rms_norm(step.wanted_rows(h), r.weight("norm"), config.norm_eps)
 
 
@@ -141,7 +142,8 @@ def _attention(r: Recorder, config: LlamaConfig, step: Step, context: int, layer
     x = ops.rms_norm(h, r.weight(f"{own}.attention_norm"), config.norm_eps)
     qkv = ops.linear(x, r.weight(f"{own}.qkv"), optional_weight(r, f"{own}.qkv_bias", config.qkv_bias))
     kv_columns = config.kv_heads * config.head_dim
-    q, k, v = qkv.split(config.heads * config.head_dim, kv_columns, kv_columns)
+    parts = {"q_proj": config.heads * config.head_dim, "k_proj": kv_columns, "v_proj": kv_columns}
+    q, k, v = step.adapt(r, {f"{own}.{part}": columns for part, columns in parts.items()}, x, qkv)
     if config.qk_norm:
         q = ops.rms_norm(q, r.weight(f"{own}.q_norm"), config.norm_eps, heads=config.heads)
         k = ops.rms_norm(k, r.weight(f"{own}.k_norm"), config.norm_eps, heads=config.kv_heads)
@@ -149,7 +151,8 @@ def _attention(r: Recorder, config: LlamaConfig, step: Step, context: int, layer
     k = _rotate(r, config, step, context, k, config.kv_heads)
     mixed = step.attention(config, layer, q, k, v)
     bias = optional_weight(r, f"{own}.attention_out_bias", config.out_bias)
-    return ops.linear(mixed, r.weight(f"{own}.attention_out"), bias)
+    out = ops.linear(mixed, r.weight(f"{own}.attention_out"), bias)
+    return step.adapt(r, {f"{own}.o_proj": config.features}, mixed, out)[0]
 
 
 def _rotate(r: Recorder, config: LlamaConfig, step: Step, context: int, x: Matrix, heads: int) -> Matrix:
@@ -159,10 +162,15 @@ def _rotate(r: Recorder, config: LlamaConfig, step: Step, context: int, x: Matri
     return ops.rotary(x, step.positions, inv_freq, *dims, attention_scale=rotary.attention_scale)
 
 
-def _feed_forward(r: Recorder, config: LlamaConfig, layer: int, h: Matrix) -> Matrix:
+def _feed_forward(r: Recorder, config: LlamaConfig, step: Step, layer: int, h: Matrix) -> Matrix:
     own = f"layers.{layer}"
     x = ops.rms_norm(h, r.weight(f"{own}.mlp_norm"), config.norm_eps)
     up_bias = optional_weight(r, f"{own}.gate_up_bias", config.mlp_bias)
-    gated = ops.silu_gate(ops.linear(x, r.weight(f"{own}.gate_up"), up_bias))
+    gate_up = ops.linear(x, r.weight(f"{own}.gate_up"), up_bias)
+    parts = dict.fromkeys((f"{own}.gate_proj", f"{own}.up_proj"), config.hidden_features)
+    if any(has_adapter(r.weights, part) for part in parts):
+        gate_up = ops.concat(*step.adapt(r, parts, x, gate_up))
+    gated = ops.silu_gate(gate_up)
     down_bias = optional_weight(r, f"{own}.down_bias", config.mlp_bias)
-    return ops.linear(gated, r.weight(f"{own}.down"), down_bias)
+    down = ops.linear(gated, r.weight(f"{own}.down"), down_bias)
+    return step.adapt(r, {f"{own}.down_proj": config.features}, gated, down)[0]

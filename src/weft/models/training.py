@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from weft import ops
+from weft.models.adapter import AdapterSettings, adapt
 from weft.models.config import ModelConfig
 from weft.models.layers import head_name
 from weft.models.registry import architecture
@@ -25,6 +27,7 @@ class TrainingStep:
     tokens: Matrix
     positions: Matrix
     sequences: Matrix
+    adapter: AdapterSettings | None = None
 
     def attention(self, config: ModelConfig, layer: int, q: Matrix, k: Matrix, v: Matrix) -> Matrix:
         """Attention of each row to the rows before it in its document, and to itself."""
@@ -34,6 +37,14 @@ class TrainingStep:
     def wanted_rows(self, h: Matrix) -> Matrix:
         """All rows: each foretells a token."""
         return h
+
+    def adapt(self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix) -> tuple[Matrix, ...]:
+        """The parts of `out`, each with what its adapter adds for `x`."""
+        columns = list(parts.values())
+        split = out.split(*columns) if len(columns) > 1 else (out,)
+        if self.adapter is None:
+            return split
+        return tuple(adapt(r, self.adapter, part, x, value) for part, value in zip(parts, split, strict=True))
 
 
 @dataclass(frozen=True)
@@ -51,16 +62,19 @@ def build_training_plan(
     loss: LossSettings = LossSettings(),
     compute: str = "f32",
     recompute_layers: bool = False,
+    adapter: AdapterSettings | None = None,
 ) -> Plan:
     """A plan of forward and backward pass for slices of at most `rows` tokens.
 
     Inputs of a run: those of `TrainingStep`, targets i32[rows, 1], and loss_weights f32[rows, 1], which the
     rows' losses are multiplied with and added up. Outputs: loss and correct, f32[rows, 1]. Gradients of that
     sum are added to the parameters d_NAME of all tensors NAME among `weights`. compute: "f32" or "bf16"
-    products. recompute_layers: keep of each layer its input alone. Raises PlanError.
+    products. recompute_layers: keep of each layer its input alone. adapter: how adapters among the weights
+    count; where their dropout is not 0 a run also takes row_ids i64[rows, 1] and seed u32[1, 2]. Raises
+    PlanError.
     """
     r = Recorder(weights, compute)
-    features = _record_features(r, config, rows)
+    features = _record_features(r, config, rows, adapter)
     head = r.weight(head_name(config))
     result = ops.cross_entropy_grad(
         features,
@@ -84,18 +98,21 @@ def build_evaluation_plan(
     rows: int,
     loss: LossSettings = LossSettings(),
     compute: str = "f32",
+    adapter: AdapterSettings | None = None,
 ) -> Plan:
-    """A plan of the forward pass alone, with the inputs (but loss_weights) and outputs of a training plan."""
+    """A plan of the forward pass alone, without dropout: tokens, positions, sequences and targets as inputs,
+    loss and correct as outputs.
+    """
     r = Recorder(weights, compute)
-    features = _record_features(r, config, rows)
+    features = _record_features(r, config, rows, adapter and replace(adapter, dropout=0.0))
     head, settings = r.weight(head_name(config)), (loss.label_smoothing, loss.z_loss, compute)
     _output_losses(r, *ops.cross_entropy(features, head, r.input("targets"), *settings))
     return freeze(r.finish(), {ROWS: rows})
 
 
-def _record_features(r: Recorder, config: ModelConfig, rows: int) -> Matrix:
+def _record_features(r: Recorder, config: ModelConfig, rows: int, adapter: AdapterSettings | None) -> Matrix:
     sequences = r.input("sequences", SEQUENCES, columns=2)
-    step = TrainingStep(r.input("tokens"), r.input("positions"), sequences)
+    step = TrainingStep(r.input("tokens"), r.input("positions"), sequences, adapter)
     context = min(rows, config.max_context)
     return architecture(config.architecture).record_features(r, config, step, context)
 

@@ -18,6 +18,7 @@ from weft.ops.operation import Matrix, Operation
 from weft.ops.rms_norm import rms_norm
 from weft.ops.rotary import rotary
 from weft.ops.sample import sample
+from weft.ops.scale import scale
 from weft.ops.sequence_attention import sequence_attention
 from weft.ops.shift_rows import shift_rows
 from weft.ops.silu_gate import silu_gate
@@ -44,6 +45,7 @@ __all__ = [
     "rms_norm",
     "rotary",
     "sample",
+    "scale",
     "sequence_attention",
     "shift_rows",
     "silu_gate",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from weft.ops.operation import Matrix, Operation, Sizes, expect_same_rows, matrix, record
+from weft.ops.operation import BackwardCall, Matrix, Operation, Sizes, expect_same_rows, matrix, record
 from weft.types import Array, MatrixType
 
 MAX_PARTS = 4
@@ -29,6 +30,11 @@ class Concat(Operation):
 
     def reference(self, **parts: Array) -> Array:
         return np.concatenate([parts[name] for name in sorted(parts)], axis=1)
+
+    def backward(self, call: BackwardCall) -> Mapping[str, Matrix]:
+        names = sorted(call.operands)
+        columns = [call.operands[name].type.columns for name in names]
+        return dict(zip(names, call.d_outputs[0].split(*columns), strict=True))
 
 
 def concat(*parts: Matrix) -> Matrix:

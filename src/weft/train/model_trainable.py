@@ -92,7 +92,7 @@ class ModelTrainable:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of weights, gradients, activations and scratch; the optimizer's moments are not among those."""
+        """Bytes of weights, gradients, activations and scratch, but not of the optimizer's moments."""
         own = sum(weight.nbytes for weight in self.weights.values())
         sets = 2 if self._is_one_slice else 2 + len(self._teams)
         return own * sets + sum(team.executable.memory_bytes for team in self._teams)
