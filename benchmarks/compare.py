@@ -21,6 +21,7 @@ from typing import Any
 
 from peers import conditions
 from peers.contenders import GROUPS, MODEL, WORKS, Places
+from peers.limits import limit_rates
 from peers.lock import MeasuringLock
 from peers.process import Contender, PeerProcess
 from peers.rounds import Rounds, Series, Turn, ratio, take_turns
@@ -54,11 +55,28 @@ def compare_group(places: Places, group: str, options: argparse.Namespace) -> di
         options.measuring_lock.release()
     oracle = None if places.oracle().missing() or options.no_oracle else PeerProcess(places.oracle())
     try:
+        limits = group_limits(places, group, options)
         reports = {work: report_work(work, series[work], oracle) for work in options.works}
-        return {work: report | {"tried": tried[work]} for work, report in reports.items()}
+        for work, report in reports.items():
+            add_share(report, limits["tokens_per_second"][work])
+        works = {work: report | {"tried": tried.get(work)} for work, report in reports.items()}
+        return {"works": works, "limits": limits}
     finally:
         if oracle is not None:
             oracle.close()
+
+
+def group_limits(places: Places, group: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return what this machine allows for the weights that weft has in a group."""
+    model = next(one.model for one in GROUPS[group](places) if one.name == "weft")
+    return limit_rates(model, options.works, max(options.threads), options.measuring_lock)
+
+
+def add_share(report: dict[str, Any], limit: float) -> None:
+    """Write into a report the limit, and the share of it that weft reached."""
+    ours = report["engines"].get("weft", {})
+    report["limit_tokens_per_second"] = limit
+    report["share_of_limit"] = ours["tokens_per_second"] / limit if "tokens_per_second" in ours else None
 
 
 def tuned_turns(
@@ -67,6 +85,9 @@ def tuned_turns(
     """Return every engine's turn at its best, and by engine what was tried."""
     turns, tried = [], {}
     for name, process in processes.items():
+        if options.quick:
+            turns.append(Turn(name, process, {"work": work, "threads": max(options.threads)}))
+            continue
         turn, tried[name] = best_turn(name, process, work, options.threads, rounds_of(options))
         turns.append(turn)
     return turns, tried
@@ -125,12 +146,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "machine": machine(),
         "command": command,
         "rounds": options.rounds,
+        "tuned": not options.quick,
     }
     if "peers" in options.parts:
         result["peers"] = {}
         for group in options.groups:
             result["peers"][group] = compare_group(places, group, options)
-            print_group(group, result["peers"][group])
+            print_group(group, result["peers"][group]["works"])
     if "scaling" in options.parts:
         result["scaling"] = conditions.by_threads(four_bit, options.works, threads, rounds)
         print_threads("threads", result["scaling"])
@@ -173,6 +195,9 @@ def parse() -> argparse.Namespace:
         "--foreign-limit", type=float, default=Rounds.foreign_limit, help="most of the machine others may use"
     )
     parser.add_argument("--attempts", type=int, default=Rounds.attempts, help="runs until one is undisturbed")
+    parser.add_argument(
+        "--quick", action="store_true", help="try nothing: the likeliest settings, the most threads"
+    )
     parser.add_argument("--lock", type=Path, help="hold this file's lock around each measurement")
     parser.add_argument(
         "--no-oracle", action="store_true", help="do not judge tokens by float32 transformers"

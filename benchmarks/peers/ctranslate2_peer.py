@@ -27,7 +27,7 @@ class CTranslate2Peer:
         if work != "batch64" or threads == 1:
             return [one]
         split = one | {"inter_threads": threads, "intra_threads": 1}
-        return [one, split, split | {"max_batch_size": 16}]
+        return [split, one, split | {"max_batch_size": 16}]
 
     def generator(self, settings: Settings) -> ctranslate2.Generator:
         """Return the loaded generator for these settings."""

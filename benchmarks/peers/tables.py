@@ -6,7 +6,9 @@ from typing import Any
 def print_group(group: str, works: dict[str, Any]) -> None:
     """Print one table a work: rate, spread, and how many times faster weft is."""
     for work, result in works.items():
-        print(f"\n{group}, {work}")
+        share = result["share_of_limit"]
+        reached = f", weft reaches {share:.0%}" if share is not None else ""
+        print(f"\n{group}, {work}: limit {result['limit_tokens_per_second']:.0f} tokens/s{reached}")
         print(f"{'engine':22}{'tokens/s':>10}{'spread':>8}{'weft is':>9}{'right':>8}{'prefix':>8}")
         for label, engine in result["engines"].items():
             if "error" in engine:
