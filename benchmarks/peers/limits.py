@@ -1,4 +1,4 @@
-"""What the machine's measured limits allow for each work, from weft's own measurement and its plan's costs."""
+"""What the measured limits of the machine allow for each work, from weft's measurement and plan costs."""
 
 from typing import Any
 

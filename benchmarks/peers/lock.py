@@ -36,6 +36,17 @@ class MeasuringLock:
             if time.monotonic() - self.since > LONGEST_HOLD_SECONDS:
                 self.release()
 
+    @contextmanager
+    def share(self) -> Iterator[None]:
+        """Hold the lock as one of those that work but do not measure, such as while something compiles."""
+        self.release()
+        if self.path is None:
+            yield
+            return
+        with open(self.path, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield
+
     def release(self) -> None:
         """Let others work."""
         if self.file is not None:
