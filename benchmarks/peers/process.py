@@ -58,9 +58,8 @@ class PeerProcess:
         return answer
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that all threads of the process have used."""
-        after_name = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(after_name[11]) + int(after_name[12])) / CLOCK_TICKS_PER_SECOND
+        """Return the processor time that all threads of the process and of its descendants have used."""
+        return sum(cpu_seconds(pid) for pid in family(self.pid))
 
     def close(self) -> None:
         """End the process."""
@@ -73,3 +72,18 @@ class PeerProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and its living descendants."""
+    found = [pid]
+    for one in found:
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            found += [int(child) for child in children.read_text().split()]
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that all threads of one process have used."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / CLOCK_TICKS_PER_SECOND

@@ -3,7 +3,8 @@
     python benchmarks/train_peers/sweep.py --peers DIRECTORY [--works full,lora] [--json FILE]
 
 DIRECTORY is what benchmarks/peers/setup.sh filled. Each configuration is a process of its own, warmed up
-for one step and measured for some; one whose warm step is far slower than the best so far is not repeated. The last line printed is the whole result as JSON.
+for one step and measured for some; one whose warm step is far slower than the best so far is not repeated.
+The last line printed is the whole result as JSON.
 """
 
 import argparse
