@@ -14,23 +14,29 @@ Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """Sizes that plans, caches and schedulers need, whatever the architecture. Legend: see `weft.types`.
-
-    `windows` has for each layer the number of tokens that a row attends to, 0 for all of them.
-    """
+class TokenModelConfig:
+    """What every model that foretells tokens has: its name, and the sizes of its ends."""
 
     architecture: str
     vocabulary_size: int
     features: int
+    max_context: int
+    tied_head: bool
+
+
+@dataclass(frozen=True)
+class ModelConfig(TokenModelConfig):
+    """Sizes that plans, caches and schedulers need of a model with attention. Legend: see `weft.types`.
+
+    `windows` has for each layer the number of tokens that a row attends to, 0 for all of them.
+    """
+
     hidden_features: int
     num_layers: int
     heads: int
     kv_heads: int
     head_dim: int
-    max_context: int
     norm_eps: float
-    tied_head: bool
     windows: tuple[int, ...]
 
     def __post_init__(self) -> None:

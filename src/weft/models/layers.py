@@ -8,7 +8,7 @@ from typing import Protocol
 
 from weft import ops
 from weft.errors import ConfigError
-from weft.models.config import ModelConfig
+from weft.models.config import ModelConfig, TokenModelConfig
 from weft.ops import Matrix
 from weft.ops.sample import INT_SETTINGS, REAL_SETTINGS, Sample
 from weft.plan import Parameter, Recorder, State
@@ -111,7 +111,7 @@ def optional_weight(r: Recorder, name: str, present: bool) -> Parameter | None:
     return r.weight(name) if present else None
 
 
-def head_name(config: ModelConfig) -> str:
+def head_name(config: TokenModelConfig) -> str:
     """The weight that turns features into logits: the embedding itself where the model ties them."""
     return "embedding" if config.tied_head else "head"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from weft.errors import ModelFileError, UnsupportedError
 from weft.io.tensor_source import TensorSource
-from weft.models import gpt2, llama
-from weft.models.config import ModelConfig, Settings
+from weft.models import gpt2, llama, lstm, perceptron
+from weft.models.config import ModelConfig, Settings, TokenModelConfig
 from weft.models.layers import Step
 from weft.models.weight_spec import WeightSpec
 from weft.ops import Matrix
@@ -20,16 +20,25 @@ from weft.plan import Recorder
 class Architecture:
     """How a family of models reads its configuration, names its weights, and is recorded."""
 
-    read_config: Callable[[str, Settings], ModelConfig]
+    read_config: Callable[[str, Settings], TokenModelConfig]
     weight_specs: Callable[[Any, Mapping[str, TensorSource]], Iterator[WeightSpec]]
     record_features: Callable[[Recorder, Any, Step, int], Matrix]
 
 
-_FAMILIES = {
+_FAMILIES: dict[tuple[str, ...], Architecture] = {
     llama.ARCHITECTURES: Architecture(llama.read_config, llama.weight_specs, llama.record_features),
     gpt2.ARCHITECTURES: Architecture(gpt2.read_config, gpt2.weight_specs, gpt2.record_features),
 }
-ARCHITECTURES = {name: family for names, family in _FAMILIES.items() for name in names}
+# Models that are trained and evaluated, but have no attention whose keys and values could be cached.
+_UNCACHED: dict[tuple[str, ...], Architecture] = {
+    lstm.ARCHITECTURES: Architecture(lstm.read_config, lstm.weight_specs, lstm.record_features),
+    perceptron.ARCHITECTURES: Architecture(
+        perceptron.read_config, perceptron.weight_specs, perceptron.record_features
+    ),
+}
+ARCHITECTURES: dict[str, Architecture] = {
+    name: family for names, family in {**_FAMILIES, **_UNCACHED}.items() for name in names
+}
 # For configurations that name the kind of model but not its class.
 _BY_MODEL_TYPE = {
     "llama": "LlamaForCausalLM",
@@ -37,6 +46,8 @@ _BY_MODEL_TYPE = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "gpt2": "GPT2LMHeadModel",
+    "lstm": "LstmForCausalLM",
+    "perceptron": "PerceptronForCausalLM",
 }
 
 
@@ -51,10 +62,22 @@ def architecture(name: str) -> Architecture:
 
 
 def read_config(settings: Settings) -> ModelConfig:
-    """The configuration in `settings`, a Hugging Face config.json as a dictionary.
+    """The configuration in `settings`, a Hugging Face config.json, of a model that can generate.
 
-    Raises UnsupportedError for an unknown architecture, ModelFileError for missing or wrong settings.
+    Raises UnsupportedError for an unknown architecture or one without a cache, ModelFileError for missing or
+    wrong settings.
     """
+    config = read_token_config(settings)
+    if not isinstance(config, ModelConfig):
+        raise UnsupportedError(
+            f"Expected a model with attention to generate with, got {config.architecture}; "
+            "evaluate or train it."
+        )
+    return config
+
+
+def read_token_config(settings: Settings) -> TokenModelConfig:
+    """The configuration in `settings` of any model that foretells tokens. Raises as `read_config` does."""
     name = _architecture_name(settings)
     return architecture(name).read_config(name, settings)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from weft import ops
 from weft.models.adapter import AdapterSettings, adapt
-from weft.models.config import ModelConfig
+from weft.models.config import ModelConfig, TokenModelConfig
 from weft.models.layers import head_name
 from weft.models.registry import architecture
 from weft.ops import Matrix
@@ -56,7 +56,7 @@ class LossSettings:
 
 
 def build_training_plan(
-    config: ModelConfig,
+    config: TokenModelConfig,
     weights: Weights,
     rows: int,
     loss: LossSettings = LossSettings(),
@@ -93,7 +93,7 @@ def build_training_plan(
 
 
 def build_evaluation_plan(
-    config: ModelConfig,
+    config: TokenModelConfig,
     weights: Weights,
     rows: int,
     loss: LossSettings = LossSettings(),
@@ -110,7 +110,9 @@ def build_evaluation_plan(
     return freeze(r.finish(), {ROWS: rows})
 
 
-def _record_features(r: Recorder, config: ModelConfig, rows: int, adapter: AdapterSettings | None) -> Matrix:
+def _record_features(
+    r: Recorder, config: TokenModelConfig, rows: int, adapter: AdapterSettings | None
+) -> Matrix:
     sequences = r.input("sequences", SEQUENCES, columns=2)
     step = TrainingStep(r.input("tokens"), r.input("positions"), sequences, adapter)
     context = min(rows, config.max_context)
