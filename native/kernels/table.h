@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/attention.h"
+#include "kernels/gemm.h"
 #include "kernels/limits.h"
 #include "kernels/matmul.h"
 #include "kernels/rows.h"
@@ -16,6 +17,7 @@ struct Kernels {
   const AttentionKernels* attention;
   const SamplingKernels* sampling;
   const LimitKernels* limits;
+  const GemmKernels* gemm;
 };
 
 // The tables that were compiled in. Whether the machine can run one is decided in isa/.

@@ -1,0 +1,154 @@
+#include "kernels/gemm.h"
+
+#include <string.h>
+
+#include "kernels/kernel_set.h"
+#include "kernels/simd.h"
+
+#include "kernels/matmul_layout.inl"
+#if defined(WEFT_KERNELS_AVX512)
+#include "kernels/gemm_avx512.inl"
+#include "kernels/gemm_pack_x86.inl"
+#elif defined(WEFT_KERNELS_AVX2)
+#include "kernels/gemm_avx2.inl"
+#include "kernels/gemm_pack_x86.inl"
+#else
+#include "kernels/gemm_portable.inl"
+#endif
+#include "kernels/gemm_unpack.inl"
+
+namespace weft::kernels::WEFT_KERNELS {
+
+namespace {
+
+constexpr int64_t kTileColumns = kTileVectors * kLanes;
+constexpr int64_t kTileSums = kTileRows * kTileColumns;
+
+template <int kRows>
+using Sums = F32[kRows][kTileVectors];
+
+// Where a tile of C goes: its first element in each array, and how many columns exist.
+struct Place {
+  float* sums;
+  const float* bias;
+  const float* addend;
+  float* out;
+  int64_t columns;
+};
+
+template <int kRows>
+inline void write_tile(const GemmTile& tile, const Place& place, const Sums<kRows>& sums) {
+#pragma GCC unroll 12
+  for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 2
+    for (int vector = 0; vector < kTileVectors; ++vector) {
+      const int64_t column = vector * kLanes, count = place.columns - column;
+      if (count <= 0) break;
+      F32 value = sums[row][vector];
+      float* out = place.out + row * tile.out_stride + column;
+      const float* addend = place.addend ? place.addend + row * tile.addend_stride + column : nullptr;
+      if (count >= kLanes) {
+        if (place.bias) value = add(value, load(place.bias + column));
+        if (addend) value = add(value, load(addend));
+        store(out, value);
+      } else {
+        if (place.bias) value = add(value, load_partial(place.bias + column, count));
+        if (addend) value = add(value, load_partial(addend, count));
+        store_partial(out, value, count);
+      }
+    }
+  }
+}
+
+template <GemmForm kForm, int kRows>
+void multiply_strips(const GemmTile& tile, const uint8_t* a, const uint8_t* b, const Place& place) {
+  Sums<kRows> sums;
+#pragma GCC unroll 12
+  for (int row = 0; row < kRows; ++row)
+#pragma GCC unroll 2
+    for (int vector = 0; vector < kTileVectors; ++vector)
+      sums[row][vector] = tile.is_first ? zero() : load(place.sums + row * kTileColumns + vector * kLanes);
+  add_products<kForm, kRows>(a, b, tile.k, sums);
+  if (tile.is_last) return write_tile<kRows>(tile, place, sums);
+#pragma GCC unroll 12
+  for (int row = 0; row < kRows; ++row)
+#pragma GCC unroll 2
+    for (int vector = 0; vector < kTileVectors; ++vector)
+      store(place.sums + row * kTileColumns + vector * kLanes, sums[row][vector]);
+}
+
+template <GemmForm kForm>
+void multiply_rows(const GemmTile& tile, int64_t rows, const uint8_t* a, const uint8_t* b, const Place& place) {
+  switch (rows) {
+#define WEFT_TILE(count)                                                                                      \
+  case count:                                                                                                 \
+    if constexpr (count <= kTileRows) multiply_strips<kForm, count>(tile, a, b, place);                       \
+    return;
+    WEFT_TILE(1) WEFT_TILE(2) WEFT_TILE(3) WEFT_TILE(4) WEFT_TILE(5) WEFT_TILE(6)
+    WEFT_TILE(7) WEFT_TILE(8) WEFT_TILE(9) WEFT_TILE(10) WEFT_TILE(11) WEFT_TILE(12)
+#undef WEFT_TILE
+  }
+}
+
+// Strips of A that stay in the second cache, times each strip of B, which stays in the first.
+template <GemmForm kForm>
+void multiply_tile(const GemmTile& tile) {
+  const int64_t a_bytes = gemm_strip_bytes(kForm, kTileRows, tile.k);
+  const int64_t b_bytes = gemm_strip_bytes(kForm, kTileColumns, tile.k);
+  const int64_t a_strips = (tile.rows + kTileRows - 1) / kTileRows;
+  const int64_t most = kRowsInCache / kTileRows, parts = (a_strips + most - 1) / most;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t first = part * a_strips / parts, last = (part + 1) * a_strips / parts;
+    for (int64_t column = 0; column < tile.columns; column += kTileColumns) {
+      const uint8_t* b = tile.b + column / kTileColumns * b_bytes;
+      for (int64_t strip = first; strip < last; ++strip) {
+        const int64_t row = strip * kTileRows, rows = tile.rows - row;
+        Place place;
+        place.sums = tile.sums + (column / kTileColumns * a_strips + strip) * kTileSums;
+        place.bias = tile.bias ? tile.bias + column : nullptr;
+        place.addend = tile.addend ? tile.addend + row * tile.addend_stride + column : nullptr;
+        place.out = tile.out + row * tile.out_stride + column;
+        place.columns = tile.columns - column;
+        multiply_rows<kForm>(tile, rows < kTileRows ? rows : kTileRows, tile.a + strip * a_bytes, b, place);
+      }
+    }
+  }
+}
+
+void multiply(const GemmTile* tile) {
+  if constexpr (kBF16Form == GemmForm::kBF16Pairs)
+    if (tile->form == GemmForm::kBF16Pairs) return multiply_tile<GemmForm::kBF16Pairs>(*tile);
+  multiply_tile<GemmForm::kF32>(*tile);
+}
+
+template <int64_t kWidth>
+void pack_width(GemmForm form, const GemmSource& source, int64_t rows, int64_t k, void* strips) {
+  float* to = static_cast<float*>(strips);
+  if (form == GemmForm::kF32) return pack_strips<GemmForm::kF32, kWidth>(source, rows, k, to);
+  pack_strips<kBF16Form, kWidth>(source, rows, k, to);
+}
+
+void pack(GemmForm form, const GemmSource* source, int64_t width, int64_t rows, int64_t k, void* strips) {
+  if (width == kTileRows) return pack_width<kTileRows>(form, *source, rows, k, strips);
+  pack_width<kTileColumns>(form, *source, rows, k, strips);
+}
+
+void add_column_sums(const float* x, int64_t row_stride, int64_t rows, int64_t columns, float* sums) {
+  for (int64_t column = 0; column < columns; column += kLanes) {
+    const int64_t count = columns - column;
+    F32 sum = zero();
+    for (int64_t row = 0; row < rows; ++row) {
+      const float* from = x + row * row_stride + column;
+      sum = add(sum, count >= kLanes ? load(from) : load_partial(from, count));
+    }
+    const F32 before = load_partial(sums + column, count);
+    store_partial(sums + column, add(before, sum), count);
+  }
+}
+
+}  // namespace
+
+const GemmKernels kGemm = {kTileRows, kTileColumns, kRowsInCache, kBF16Form, pack, multiply, unpack_group,
+                           add_column_sums};
+
+}  // namespace weft::kernels::WEFT_KERNELS

@@ -1,0 +1,187 @@
+#include "ops/gemm.h"
+
+#include <string.h>
+
+#include <algorithm>
+
+namespace weft {
+
+namespace {
+
+constexpr int64_t kPackRows = 96;       // a multiple of every width and of a panel's outputs
+constexpr int64_t kColumnsPerTile = 96;  // what a tile's rows and columns come from: the second cache holds
+                                         // its rows of A, its sums and a strip of B
+constexpr size_t kAlignment = 64;
+
+int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
+size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// Bytes of a word of a strip: an element, or a pair of bfloat16.
+int64_t words_of(GemmForm form, int64_t k) { return form == GemmForm::kBF16Pairs ? (k + 1) / 2 : k; }
+
+size_t packed_bytes(GemmForm form, int64_t width, int64_t rows, int64_t k) {
+  return aligned(static_cast<size_t>(divide_up(rows, width) * width * (words_of(form, k) + 1) * 4));
+}
+
+// Outputs [first, first + count) of a weight by inputs [first_input, first_input + k) as values[input][output].
+void unpack(const GemmKernels& kernels, const Weight& weight, int64_t first, int64_t count, int64_t first_input,
+            int64_t k, float* values) {
+  alignas(64) float group_values[kGroupInputs * kPanelColumns];
+  const int64_t end = first + count;
+  size_t at = 0;
+  for (int64_t output = first; output < end;) {
+    while (output >= weight.parts()[at].first_output + weight.parts()[at].n) ++at;
+    const WeightPart& part = weight.parts()[at];
+    const int64_t index = output - part.first_output;
+    const PanelPlace place = place_of(part, weight.is_interleaved(), index);
+    const int64_t half = weight.is_interleaved() ? kPanelColumns / 2 : kPanelColumns;
+    const int64_t features = weight.is_interleaved() ? part.n / 2 : part.n;
+    const int64_t run = std::min({half - place.column % half, features - index % features, end - output});
+    const Panels panels = weight.panels(part);
+    for (int64_t input = first_input; input < first_input + k;) {
+      const int64_t group = input / kGroupInputs, skipped = input % kGroupInputs;
+      const int64_t inputs = std::min(kGroupInputs - skipped, first_input + k - input);
+      const uint8_t* bytes = panels.data + place.panel * panels.panel_bytes + group * panels.group_bytes;
+      kernels.unpack_group(&panels.format, bytes, skipped + inputs, group_values);
+      for (int64_t i = 0; i < inputs; ++i)
+        memcpy(values + (input + i - first_input) * count + output - first,
+               group_values + (skipped + i) * kPanelColumns + place.column, static_cast<size_t>(run) * sizeof(float));
+      input += inputs;
+    }
+    output += run;
+  }
+}
+
+}  // namespace
+
+void pack_operand(const GemmKernels& kernels, GemmForm form, const GemmOperand& operand, int64_t width, int64_t first,
+                  int64_t count, int64_t first_input, int64_t k, void* strips, float* unpacked) {
+  GemmSource source = operand.source;
+  if (!operand.weight) {
+    source.data += first * source.row_stride + first_input * source.k_stride;
+  } else if (operand.is_transposed) {
+    unpack(kernels, *operand.weight, first_input, k, first, count, unpacked);
+    source = {unpacked, k, 1};
+  } else {
+    unpack(kernels, *operand.weight, first, count, first_input, k, unpacked);
+    source = {unpacked, 1, count};
+  }
+  kernels.pack(form, &source, width, count, k, strips);
+}
+
+int64_t packed_offset(GemmForm form, int64_t width, int64_t rows, const GemmBlocks& blocks, int64_t block, int64_t row) {
+  const int64_t before = words_of(form, blocks.first(block)) * divide_up(rows, width) * width * 4;
+  return before + row / width * gemm_strip_bytes(form, width, blocks.size(block));
+}
+
+// Tiles of rows_in_cache by kColumnsPerTile, a multiple of the number of threads; an operand that tiles pack
+// themselves is cut along the other one's whole length, so that it is packed once.
+GemmWork::GemmWork(const GemmKernels& kernels, const GemmProduct& product, int num_threads)
+    : kernels_(kernels), product_(product), blocks_(product.sizes.inputs),
+      row_strips_(divide_up(product.sizes.rows, kernels.tile_rows)),
+      column_strips_(divide_up(product.sizes.columns, kernels.panel_columns)) {
+  if (product.sizes.rows == 0) return;
+  if (product.packed_b) row_tiles_ = divide_up(product.sizes.rows, kernels.rows_in_cache);
+  if (product.packed_a) column_tiles_ = divide_up(product.sizes.columns, kColumnsPerTile);
+  int64_t& tiles = product.packed_b ? row_tiles_ : column_tiles_;
+  const int64_t most = product.packed_b ? row_strips_ : column_strips_;
+  while (row_tiles_ * column_tiles_ % num_threads != 0 && tiles < most) ++tiles;
+  if (product.packed_a) pack_tiles_a_ = blocks_.count * divide_up(product.sizes.rows, kPackRows);
+  if (product.packed_b) pack_tiles_b_ = blocks_.count * divide_up(product.sizes.columns, kPackRows);
+}
+
+size_t GemmWork::packed_a_bytes(const GemmKernels& kernels, GemmForm form, const GemmSizes& sizes) {
+  return packed_bytes(form, kernels.tile_rows, sizes.rows, sizes.inputs);
+}
+
+size_t GemmWork::packed_b_bytes(const GemmKernels& kernels, GemmForm form, const GemmSizes& sizes) {
+  return packed_bytes(form, kernels.panel_columns, sizes.columns, sizes.inputs);
+}
+
+namespace {
+
+// The parts of a thread's scratch: sums of a tile, strips that it packs, the values of a weight while packed.
+struct ScratchParts {
+  size_t sums, strips, values;
+};
+
+ScratchParts scratch_parts(const GemmKernels& kernels, GemmForm, const GemmSizes& most, bool packs_a, bool packs_b) {
+  const int64_t rows = packs_b ? std::min(most.rows, kernels.rows_in_cache) : most.rows;
+  const int64_t columns = packs_a ? std::min(most.columns, kColumnsPerTile) : most.columns;
+  const int64_t padded_rows = divide_up(rows, kernels.tile_rows) * kernels.tile_rows;
+  const int64_t padded_columns = divide_up(columns, kernels.panel_columns) * kernels.panel_columns;
+  const int64_t own = packs_a && packs_b ? 0 : packs_a ? padded_columns : padded_rows;
+  const int64_t unpacked = std::max(kPackRows, own);
+  const bool needs_sums = most.inputs > kGemmBlock;
+  return {needs_sums ? aligned(static_cast<size_t>(padded_rows * padded_columns) * sizeof(float)) : 0,
+          aligned(static_cast<size_t>(own * kGemmBlock) * sizeof(float)),
+          aligned(static_cast<size_t>(unpacked * kGemmBlock) * sizeof(float))};
+}
+
+}  // namespace
+
+size_t GemmWork::scratch_bytes(const GemmKernels& kernels, GemmForm form, const GemmSizes& most, bool packs_a,
+                               bool packs_b) {
+  const ScratchParts parts = scratch_parts(kernels, form, most, packs_a, packs_b);
+  return parts.sums + parts.strips + parts.values;
+}
+
+void GemmWork::pack(int64_t tile, void* scratch) const {
+  if (tile < pack_tiles_a_)
+    return pack_rows(product_.a, kernels_.tile_rows, product_.sizes.rows, product_.packed_a, tile, scratch);
+  pack_rows(product_.b, kernels_.panel_columns, product_.sizes.columns, product_.packed_b, tile - pack_tiles_a_, scratch);
+}
+
+void GemmWork::pack_rows(const GemmOperand& operand, int64_t width, int64_t rows, uint8_t* packed, int64_t tile,
+                         void* scratch) const {
+  const int64_t block = tile % blocks_.count, first = tile / blocks_.count * kPackRows;
+  uint8_t* strips = packed + packed_offset(product_.form, width, rows, blocks_, block, first);
+  pack_operand(kernels_, product_.form, operand, width, first, std::min(kPackRows, rows - first), blocks_.first(block),
+               blocks_.size(block), strips, static_cast<float*>(scratch));
+}
+
+void GemmWork::multiply(int64_t tile, void* scratch) const {
+  const GemmForm form = product_.form;
+  const GemmSizes& sizes = product_.sizes;
+  const int64_t row_tile = tile % row_tiles_, column_tile = tile / row_tiles_;
+  const int64_t row = row_tile * row_strips_ / row_tiles_ * kernels_.tile_rows;
+  const int64_t last_row = std::min(sizes.rows, (row_tile + 1) * row_strips_ / row_tiles_ * kernels_.tile_rows);
+  const int64_t column = column_tile * column_strips_ / column_tiles_ * kernels_.panel_columns;
+  const int64_t last_column =
+      std::min(sizes.columns, (column_tile + 1) * column_strips_ / column_tiles_ * kernels_.panel_columns);
+  const ScratchParts parts = scratch_parts(kernels_, form, sizes, product_.packed_a, product_.packed_b);
+  uint8_t* memory = static_cast<uint8_t*>(scratch);
+  uint8_t* own_strips = memory + parts.sums;
+  float* values = reinterpret_cast<float*>(own_strips + parts.strips);
+  GemmTile work = {};
+  work.form = form;
+  work.rows = last_row - row;
+  work.columns = last_column - column;
+  work.sums = reinterpret_cast<float*>(memory);
+  work.bias = product_.bias ? product_.bias + column : nullptr;
+  work.addend = product_.addend ? product_.addend + row * product_.addend_stride + column : nullptr;
+  work.addend_stride = product_.addend_stride;
+  work.out = product_.out + row * product_.out_stride + column;
+  work.out_stride = product_.out_stride;
+  for (int64_t block = 0; block < blocks_.count; ++block) {
+    work.k = blocks_.size(block);
+    work.is_first = block == 0;
+    work.is_last = block + 1 == blocks_.count;
+    work.a = work.b = own_strips;
+    if (product_.packed_a) {
+      work.a = product_.packed_a + packed_offset(form, kernels_.tile_rows, sizes.rows, blocks_, block, row);
+    } else {
+      pack_operand(kernels_, form, product_.a, kernels_.tile_rows, row, work.rows, blocks_.first(block), work.k,
+                   own_strips, values);
+    }
+    if (product_.packed_b) {
+      work.b = product_.packed_b + packed_offset(form, kernels_.panel_columns, sizes.columns, blocks_, block, column);
+    } else {
+      pack_operand(kernels_, form, product_.b, kernels_.panel_columns, column, work.columns, blocks_.first(block),
+                   work.k, own_strips, values);
+    }
+    kernels_.multiply(&work);
+  }
+}
+
+}  // namespace weft

@@ -1,0 +1,81 @@
+// A product of training, cut into the tiles that a team shares out: pack operands, then multiply.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/gemm.h"
+#include "ops/weight.h"
+
+namespace weft {
+
+// One operand [rows, inputs]: float32 in memory, or a packed weight that is dequantized on the way.
+struct GemmOperand {
+  GemmSource source = {};
+  const Weight* weight = nullptr;
+  bool is_transposed = false;  // of a weight: rows are its inputs, and the product runs over its outputs
+
+  // element (row, k) at data[row * stride + k]
+  static GemmOperand by_row(const float* data, int64_t stride) { return {{data, stride, 1}, nullptr, false}; }
+  // element (row, k) at data[k * stride + row]
+  static GemmOperand by_input(const float* data, int64_t stride) { return {{data, 1, stride}, nullptr, false}; }
+  static GemmOperand packed(const Weight& weight, bool is_transposed) { return {{}, &weight, is_transposed}; }
+};
+
+struct GemmSizes {
+  int64_t rows, columns, inputs;
+};
+
+// out[rows, columns] = a[rows, inputs] * transpose of b[columns, inputs] (+ bias[columns]) (+ addend). `addend` may
+// be `out`; neither may overlap the operands.
+struct GemmProduct {
+  GemmForm form;
+  GemmSizes sizes;
+  GemmOperand a, b;
+  const float* bias = nullptr;
+  const float* addend = nullptr;
+  int64_t addend_stride = 0;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+  // Memory of packed_a_bytes() and packed_b_bytes() that pack tiles fill before any other is run. At most one may
+  // be null: each tile then packs what it needs of that operand itself, which is best for one much larger than
+  // the other and than the caches.
+  uint8_t* packed_a = nullptr;
+  uint8_t* packed_b = nullptr;
+};
+
+// Packs rows [first, first + count) of an operand over inputs [first_input, first_input + k). `unpacked`: count * k
+// floats of scratch for a packed weight.
+void pack_operand(const GemmKernels& kernels, GemmForm form, const GemmOperand& operand, int64_t width, int64_t first,
+                  int64_t count, int64_t first_input, int64_t k, void* strips, float* unpacked);
+
+// Where the strips of rows [row, ...) over block `block` begin in a packed operand of `rows` rows.
+int64_t packed_offset(GemmForm form, int64_t width, int64_t rows, const GemmBlocks& blocks, int64_t block, int64_t row);
+
+class GemmWork {
+ public:
+  GemmWork(const GemmKernels& kernels, const GemmProduct& product, int num_threads);
+
+  static size_t packed_a_bytes(const GemmKernels& kernels, GemmForm form, const GemmSizes& sizes);
+  static size_t packed_b_bytes(const GemmKernels& kernels, GemmForm form, const GemmSizes& sizes);
+  // Scratch of a thread, aligned to 64. Which operands get packed before must be known.
+  static size_t scratch_bytes(const GemmKernels& kernels, GemmForm form, const GemmSizes& most, bool packs_a, bool packs_b);
+
+  int64_t num_pack_tiles() const { return pack_tiles_a_ + pack_tiles_b_; }
+  void pack(int64_t tile, void* scratch) const;
+
+  int64_t num_tiles() const { return row_tiles_ * column_tiles_; }
+  void multiply(int64_t tile, void* scratch) const;
+
+ private:
+  void pack_rows(const GemmOperand& operand, int64_t width, int64_t rows, uint8_t* packed, int64_t tile,
+                 void* scratch) const;
+
+  const GemmKernels& kernels_;
+  const GemmProduct& product_;
+  const GemmBlocks blocks_;
+  int64_t row_strips_, column_strips_;
+  int64_t row_tiles_ = 1, column_tiles_ = 1;
+  int64_t pack_tiles_a_ = 0, pack_tiles_b_ = 0;
+};
+
+}  // namespace weft
