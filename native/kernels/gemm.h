@@ -72,7 +72,7 @@ constexpr int64_t kSumRows = 64;
 // How inputs are cut into blocks: equal ones, as far as the step allows.
 struct GemmBlocks {
   explicit constexpr GemmBlocks(int64_t k)
-      : inputs(k), count((k + kGemmBlock - 1) / kGemmBlock),
+      : inputs(k), count(k > 0 ? (k + kGemmBlock - 1) / kGemmBlock : 1),
         length(((k + count - 1) / count + kGemmBlockStep - 1) / kGemmBlockStep * kGemmBlockStep) {}
   constexpr int64_t first(int64_t block) const { return block * length; }
   constexpr int64_t size(int64_t block) const {

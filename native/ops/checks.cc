@@ -43,6 +43,12 @@ std::shared_ptr<KvCache> cache_of(const NodeSpec& spec) {
   return found->second;
 }
 
+std::shared_ptr<Tensor> tensor_of(const NodeSpec& spec, const std::string& name, int64_t rows, int64_t columns) {
+  std::shared_ptr<Tensor> tensor = spec.tensor_or_null(name, rows, columns);
+  if (!tensor) refuse_node(spec, "the tensor '" + name + "'", "none");
+  return tensor;
+}
+
 void expect_rows(int64_t got, int64_t expected, const std::string& what) {
   if (got == expected) return;
   throw Error(ErrorKind::kValue, "expected " + std::to_string(expected) + " rows of " + what + ", got " +

@@ -22,6 +22,9 @@ int64_t integer(const NodeSpec& spec, const std::string& name, int64_t least);
 // The operand 'cache'; throws Error(kPlan) unless it has the node's layer, kv_heads and head_dim.
 std::shared_ptr<KvCache> cache_of(const NodeSpec& spec);
 
+// The tensor `name`; throws Error(kPlan) when it is absent or of another shape.
+std::shared_ptr<Tensor> tensor_of(const NodeSpec& spec, const std::string& name, int64_t rows, int64_t columns);
+
 // Throws Error(kValue) unless `values` (i32, one column) has `rows` rows, each in [0, limit).
 // `what` names the input in the message.
 void expect_indices(const Matrix& values, int64_t rows, int64_t limit, const std::string& what);

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "ops/checks.h"
+#include "ops/linear_tensor.h"
 #include "ops/ops.h"
 #include "ops/product_tiles.h"
 #include "ops/weight.h"
@@ -212,6 +213,9 @@ class Linear final : public Op {
 
 }  // namespace
 
-std::unique_ptr<Op> make_linear(const NodeSpec& spec) { return std::make_unique<Linear>(spec); }
+std::unique_ptr<Op> make_linear(const NodeSpec& spec) {
+  if (spec.tensors.count("weight")) return make_linear_tensor(spec);
+  return std::make_unique<Linear>(spec);
+}
 
 }  // namespace weft

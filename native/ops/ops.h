@@ -17,6 +17,8 @@ std::unique_ptr<Op> make_gelu(const NodeSpec& spec);
 std::unique_ptr<Op> make_kv_write(const NodeSpec& spec);
 std::unique_ptr<Op> make_layer_norm(const NodeSpec& spec);
 std::unique_ptr<Op> make_linear(const NodeSpec& spec);
+std::unique_ptr<Op> make_linear_input_grad(const NodeSpec& spec);
+std::unique_ptr<Op> make_linear_weight_grad(const NodeSpec& spec);
 std::unique_ptr<Op> make_log_probs(const NodeSpec& spec);
 std::unique_ptr<Op> make_rms_norm(const NodeSpec& spec);
 std::unique_ptr<Op> make_rotary(const NodeSpec& spec);

@@ -19,6 +19,8 @@ constexpr Entry kOps[] = {
     {"kv_write", make_kv_write},
     {"layer_norm", make_layer_norm},
     {"linear", make_linear},
+    {"linear_input_grad", make_linear_input_grad},
+    {"linear_weight_grad", make_linear_weight_grad},
     {"log_probs", make_log_probs},
     {"rms_norm", make_rms_norm},
     {"rotary", make_rotary},

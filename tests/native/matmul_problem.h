@@ -23,7 +23,10 @@ struct FileBytes {
   FileBytes(BlockKind kind, int64_t n, int64_t k, uint32_t seed) : kind(kind), n(n), k(k) {
     std::mt19937 random(seed);
     bytes.resize(static_cast<size_t>(n * row_bytes(kind, k)));
-    if (is_plain(kind)) return fill_floats(random);
+    if (is_plain(kind)) {
+      fill_floats(random);
+      return;
+    }
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
     const size_t block = static_cast<size_t>(row_bytes(kind, block_elements(kind)));
     for (size_t at = 0; at < bytes.size(); at += block) fix_numbers(bytes.data() + at, random);
