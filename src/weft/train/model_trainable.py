@@ -36,7 +36,7 @@ class ModelTrainable:
     Slices go to the teams of `pool`, one at a time each. The gradient of each slice is summed apart, from
     zero; then all are added in the order of the slices, so that the sum does not depend on the teams. Where a
     step is one slice, `num_slices` 1 saves that second set of gradients. max_rows: tokens of the largest
-    slice. For one thread at a time. Raises OutOfMemoryError when activations cannot fit.
+    slice. seed: of the random numbers of dropout. For one thread at a time. Raises OutOfMemoryError when activations cannot fit.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class ModelTrainable:
         max_rows: int,
         frozen: Frozen | None = None,
         num_slices: int | None = None,
+        seed: int = 0,
     ) -> None:
         self.weights = dict(weights)
         self.gradients = {name: np.zeros_like(weight) for name, weight in weights.items()}
@@ -56,6 +57,7 @@ class ModelTrainable:
         self._bound: dict[str, Weight | Tensor | Array] = dict(frozen or {})
         self._bound |= {name: Tensor(weight) for name, weight in self.weights.items()}
         self._is_one_slice = num_slices == 1
+        self._seed = np.array([[seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF]], np.uint32)
         self._plan = plans.train(self._bound, max_rows)
         self._teams = [self._make_team(index) for index in range(1 if self._is_one_slice else pool.num_teams)]
 
@@ -63,7 +65,7 @@ class ModelTrainable:
         """Adds the gradient of Σ loss_weights · loss to `gradients`; the same bits for any threads."""
         if self._is_one_slice:
             assert len(slices) == 1, slices
-            return [self._teams[0].run(slices[0])]
+            return [self._run_on(self._teams[0], slices[0])]
         results: list[SliceResult] = []
         for first in range(0, len(slices), len(self._teams)):
             wave = slices[first : first + len(self._teams)]
@@ -74,14 +76,15 @@ class ModelTrainable:
 
     def evaluate(self, slices: Sequence[Slice]) -> list[SliceResult]:
         """The losses alone; gradients stay as they are."""
-        return [_result(slice_, self._evaluation.run(slice_.inputs())) for slice_ in slices]
+        evaluation = self._evaluation
+        return [_result(slice_, evaluation.run(self._inputs(evaluation.plan, slice_))) for slice_ in slices]
 
     def locate_fault(self, slices: Sequence[Slice]) -> str | None:
         """The operation of the step in which the first value that is not finite appears, or None."""
         for slice_ in slices:
             apart = {GRADIENT_PREFIX + name: np.zeros_like(weight) for name, weight in self.weights.items()}
             weights = {**self._bound, **{name: Tensor(gradient) for name, gradient in apart.items()}}
-            if fault := first_fault(self._plan, weights, slice_.inputs()):
+            if fault := first_fault(self._plan, weights, self._inputs(self._plan, slice_)):
                 return fault
         return None
 
@@ -110,9 +113,21 @@ class ModelTrainable:
 
     def _on_teams(self, wave: Sequence[Slice]) -> list[SliceResult]:
         if len(wave) == 1:
-            return [self._teams[0].run(wave[0])]
+            return [self._run_on(self._teams[0], wave[0])]
         with ThreadPoolExecutor(len(wave)) as callers:
-            return list(callers.map(lambda pair: pair[0].run(pair[1]), zip(self._teams, wave, strict=False)))
+            return list(callers.map(self._run_on, self._teams, wave))
+
+    def _run_on(self, team: _Team, slice_: Slice) -> SliceResult:
+        """Adds the slice's gradient to the team's own."""
+        inputs = self._inputs(self._plan, slice_)
+        return _result(slice_, team.executable.run(inputs, team=team.index))
+
+    def _inputs(self, plan: Plan, slice_: Slice) -> dict[str, Array]:
+        """What a run of `plan` takes for `slice_`."""
+        inputs = {**slice_.inputs(), "seed": self._seed}
+        if (windows := plan.inputs.get("windows")) is not None:
+            inputs["windows"] = last_tokens(slice_.tokens, slice_.sequences, windows.type.columns)
+        return {name: inputs[name] for name in plan.inputs}
 
     def _add(self, gradients: Mapping[str, Array]) -> None:
         """Adds a slice's gradients to the sum, and sets them to zero."""
@@ -132,9 +147,19 @@ class _Team:
     index: int
     gradients: Mapping[str, Array]
 
-    def run(self, slice_: Slice) -> SliceResult:
-        """Adds the slice's gradient to `gradients`."""
-        return _result(slice_, self.executable.run(slice_.inputs(), team=self.index))
+
+def last_tokens(tokens: Array, sequences: Array, count: int) -> Array:
+    """The last `count` tokens of each row's sequence, its own last; token 0 before the first.
+
+    tokens i32[rows, 1], sequences i32[sequences, 2] → i32[rows, count].
+    """
+    windows = np.zeros((len(tokens), count), np.int32)
+    starts = np.repeat(sequences[:, 0], sequences[:, 1])
+    rows = np.arange(len(tokens))
+    for back in range(count):
+        inside = rows - back >= starts
+        windows[inside, count - 1 - back] = tokens[rows[inside] - back, 0]
+    return windows
 
 
 def _result(slice_: Slice, outputs: Mapping[str, Array]) -> SliceResult:
