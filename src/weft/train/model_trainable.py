@@ -36,7 +36,8 @@ class ModelTrainable:
     Slices go to the teams of `pool`, one at a time each. The gradient of each slice is summed apart, from
     zero; then all are added in the order of the slices, so that the sum does not depend on the teams. Where a
     step is one slice, `num_slices` 1 saves that second set of gradients. max_rows: tokens of the largest
-    slice. seed: of the random numbers of dropout. For one thread at a time. Raises OutOfMemoryError when activations cannot fit.
+    slice. seed: of the random numbers of dropout. For one thread at a time. Raises OutOfMemoryError when
+    activations cannot fit.
     """
 
     def __init__(
