@@ -45,6 +45,8 @@ soak: test-environment
 	$(BIN)/python -m tests.fuzz.fuzz_gguf --runs 1000000
 	$(BIN)/python -m tests.fuzz.fuzz_safetensors --runs 1000000
 	tools/sanitize.sh
+	tools/emulate_avx512.sh
+	tools/check_aarch64.sh
 
 bench: test-environment
 	$(BIN)/python benchmarks/compare.py

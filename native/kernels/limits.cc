@@ -14,7 +14,9 @@ constexpr int kShortChains = 6;
 
 // The compiler must believe that the value changes, and must not merge the chains.
 #define WEFT_OPAQUE(value) asm volatile("" : WEFT_REGISTER(value))
-#if defined(__x86_64__)
+#if defined(WEFT_KERNELS_AVX512) && defined(WEFT_EMULATE_AVX512)
+#define WEFT_REGISTER(value) "+m"(value)  // no register is as wide
+#elif defined(__x86_64__)
 #define WEFT_REGISTER(value) "+x"(value)
 #else
 #define WEFT_REGISTER(value) "+w"(value)

@@ -2,10 +2,7 @@
 #pragma once
 
 #if defined(WEFT_EMULATE_AVX512)  // tests on machines without it: the same source over SIMDe
-#define SIMDE_ENABLE_NATIVE_ALIASES
-#include <simde/x86/avx512.h>
-#include <simde/x86/f16c.h>
-#include <simde/x86/fma.h>
+#include "kernels/avx512_emulated.h"
 #else
 // gcc 12 sees its own header's undefined vectors as uninitialised ones (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
