@@ -9,6 +9,7 @@ namespace weft::kernels::WEFT_KERNELS {
 extern const MatmulKernels kMatmul;
 extern const GemmKernels kGemm;
 extern const RowKernels kRows;
+extern const RowGradientKernels kRowGradients;
 extern const AttentionKernels kAttention;
 extern const SamplingKernels kSampling;
 extern const LimitKernels kLimits;

@@ -2,6 +2,8 @@
 // Included by kernel sources only, after kernels/simd.h.
 #pragma once
 
+#include "kernels/vectors.h"
+
 namespace weft::kernels::WEFT_KERNELS {
 
 // The sum over lanes of four interleaved chains: an order that the number of columns alone decides.
@@ -47,14 +49,9 @@ static inline float sum_of(const float* x, int64_t columns) {
 static inline void rms_norm_row(const float* x, const float* weight, float* out, int64_t columns, float eps) {
   const float mean = sum_of_squares(x, columns, 0.0f) / static_cast<float>(columns);
   const F32 scale = broadcast(1.0f / __builtin_sqrtf(mean + eps));
-  for (int64_t i = 0; i < columns; i += kLanes) {
-    const int64_t count = columns - i;
-    if (count >= kLanes) {
-      store(out + i, mul(mul(load(x + i), scale), load(weight + i)));
-    } else {
-      store_partial(out + i, mul(mul(load_partial(x + i, count), scale), load_partial(weight + i, count)), count);
-    }
-  }
+  each_vector(columns, [&](int64_t i, auto vector) {
+    vector.store(out + i, mul(mul(vector.load(x + i), scale), vector.load(weight + i)));
+  });
 }
 
 // out[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]; bias may be null, out may be x.
@@ -65,12 +62,11 @@ static inline void layer_norm_row(const float* x, const float* weight, const flo
   const float variance = sum_of_squares(x, columns, mean) / static_cast<float>(columns);
   const F32 scale = broadcast(1.0f / __builtin_sqrtf(variance + eps));
   const F32 shift = broadcast(mean);
-  for (int64_t i = 0; i < columns; i += kLanes) {
-    const int64_t count = columns - i;
-    const F32 value = mul(sub(load_partial(x + i, count), shift), scale);
-    const F32 offset = bias ? load_partial(bias + i, count) : zero();
-    store_partial(out + i, fma(value, load_partial(weight + i, count), offset), count);
-  }
+  each_vector(columns, [&](int64_t i, auto vector) {
+    const F32 value = mul(sub(vector.load(x + i), shift), scale);
+    const F32 offset = bias ? vector.load(bias + i) : zero();
+    vector.store(out + i, fma(value, vector.load(weight + i), offset));
+  });
 }
 
 }  // namespace weft::kernels::WEFT_KERNELS

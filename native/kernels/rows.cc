@@ -12,29 +12,23 @@ namespace weft::kernels::WEFT_KERNELS {
 namespace {
 
 void add_row(const float* a, const float* b, float* out, int64_t columns) {
-  int64_t i = 0;
-  for (; i + kLanes <= columns; i += kLanes) store(out + i, add(load(a + i), load(b + i)));
-  store_partial(out + i, add(load_partial(a + i, columns - i), load_partial(b + i, columns - i)), columns - i);
+  each_vector(columns, [&](int64_t i, auto vector) {
+    vector.store(out + i, add(vector.load(a + i), vector.load(b + i)));
+  });
 }
 
 void silu_gate_row(const float* x, float* out, int64_t features) {
-  const float* up = x + features;
-  int64_t i = 0;
-  for (; i + kLanes <= features; i += kLanes) store(out + i, mul(silu(load(x + i)), load(up + i)));
-  const int64_t rest = features - i;
-  store_partial(out + i, mul(silu(load_partial(x + i, rest)), load_partial(up + i, rest)), rest);
+  each_vector(features, [&](int64_t i, auto vector) {
+    vector.store(out + i, mul(silu(vector.load(x + i)), vector.load(x + features + i)));
+  });
 }
 
 void gelu_tanh_row(const float* x, float* out, int64_t columns) {
-  int64_t i = 0;
-  for (; i + kLanes <= columns; i += kLanes) store(out + i, gelu_tanh(load(x + i)));
-  store_partial(out + i, gelu_tanh(load_partial(x + i, columns - i)), columns - i);
+  each_vector(columns, [&](int64_t i, auto vector) { vector.store(out + i, gelu_tanh(vector.load(x + i))); });
 }
 
 void gelu_erf_row(const float* x, float* out, int64_t columns) {
-  int64_t i = 0;
-  for (; i + kLanes <= columns; i += kLanes) store(out + i, gelu_erf(load(x + i)));
-  store_partial(out + i, gelu_erf(load_partial(x + i, columns - i)), columns - i);
+  each_vector(columns, [&](int64_t i, auto vector) { vector.store(out + i, gelu_erf(vector.load(x + i))); });
 }
 
 // sin and cos on [-pi/4, pi/4] by the polynomials of Cephes sinf and cosf.
@@ -80,13 +74,12 @@ void rotary_row(const float* x, float* out, const float* cosines, const float* s
                 int64_t rotary_dim) {
   const int64_t half = rotary_dim / 2;
   for (int64_t head = 0; head < heads; ++head, x += head_dim, out += head_dim) {
-    for (int64_t i = 0; i < half; i += kLanes) {
-      const int64_t count = half - i;
-      const F32 a = load_partial(x + i, count), b = load_partial(x + half + i, count);
-      const F32 cosine = load_partial(cosines + i, count), sine = load_partial(sines + i, count);
-      store_partial(out + i, sub(mul(a, cosine), mul(b, sine)), count);
-      store_partial(out + half + i, add(mul(b, cosine), mul(a, sine)), count);
-    }
+    each_vector(half, [&](int64_t i, auto vector) {
+      const F32 a = vector.load(x + i), b = vector.load(x + half + i);
+      const F32 cosine = vector.load(cosines + i), sine = vector.load(sines + i);
+      vector.store(out + i, sub(mul(a, cosine), mul(b, sine)));
+      vector.store(out + half + i, add(mul(b, cosine), mul(a, sine)));
+    });
     if (out != x && rotary_dim < head_dim)
       memcpy(out + rotary_dim, x + rotary_dim, (head_dim - rotary_dim) * sizeof(float));
   }

@@ -8,9 +8,13 @@
 namespace weft {
 
 const Kernels* WEFT_EXPAND_JOIN(WEFT_KERNELS, _kernels)() {
-  static const Kernels kernels = {WEFT_EXPAND_STRING(WEFT_KERNELS), &kernels::WEFT_KERNELS::kMatmul,
-                                  &kernels::WEFT_KERNELS::kRows,    &kernels::WEFT_KERNELS::kAttention,
-                                  &kernels::WEFT_KERNELS::kSampling, &kernels::WEFT_KERNELS::kLimits,
+  static const Kernels kernels = {WEFT_EXPAND_STRING(WEFT_KERNELS),
+                                  &kernels::WEFT_KERNELS::kMatmul,
+                                  &kernels::WEFT_KERNELS::kRows,
+                                  &kernels::WEFT_KERNELS::kRowGradients,
+                                  &kernels::WEFT_KERNELS::kAttention,
+                                  &kernels::WEFT_KERNELS::kSampling,
+                                  &kernels::WEFT_KERNELS::kLimits,
                                   &kernels::WEFT_KERNELS::kGemm};
   return &kernels;
 }

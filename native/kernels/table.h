@@ -5,6 +5,7 @@
 #include "kernels/gemm.h"
 #include "kernels/limits.h"
 #include "kernels/matmul.h"
+#include "kernels/row_gradients.h"
 #include "kernels/rows.h"
 #include "kernels/sampling.h"
 
@@ -14,6 +15,7 @@ struct Kernels {
   const char* isa;
   const MatmulKernels* matmul;
   const RowKernels* rows;
+  const RowGradientKernels* row_gradients;
   const AttentionKernels* attention;
   const SamplingKernels* sampling;
   const LimitKernels* limits;

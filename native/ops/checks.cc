@@ -58,11 +58,13 @@ void expect_rows(int64_t got, int64_t expected, const std::string& what) {
 void expect_indices(const Matrix& values, int64_t rows, int64_t limit, const std::string& what) {
   expect_rows(values.rows, rows, what);
   for (int64_t row = 0; row < rows; ++row) {
-    const int32_t value = *values.i32_row(row);
-    if (value >= 0 && value < limit) continue;
-    throw Error(ErrorKind::kValue, "expected " + what + " from 0 to " + std::to_string(limit - 1) + ", got " +
-                                       std::to_string(value) + " in row " + std::to_string(row) +
-                                       "; correct the inputs of the run");
+    for (int64_t column = 0; column < values.columns; ++column) {
+      const int32_t value = values.i32_row(row)[column];
+      if (value >= 0 && value < limit) continue;
+      throw Error(ErrorKind::kValue, "expected " + what + " from 0 to " + std::to_string(limit - 1) + ", got " +
+                                         std::to_string(value) + " in row " + std::to_string(row) +
+                                         "; correct the inputs of the run");
+    }
   }
 }
 

@@ -25,7 +25,7 @@ std::shared_ptr<KvCache> cache_of(const NodeSpec& spec);
 // The tensor `name`; throws Error(kPlan) when it is absent or of another shape.
 std::shared_ptr<Tensor> tensor_of(const NodeSpec& spec, const std::string& name, int64_t rows, int64_t columns);
 
-// Throws Error(kValue) unless `values` (i32, one column) has `rows` rows, each in [0, limit).
+// Throws Error(kValue) unless `values` (i32) has `rows` rows, each element in [0, limit).
 // `what` names the input in the message.
 void expect_indices(const Matrix& values, int64_t rows, int64_t limit, const std::string& what);
 

@@ -26,11 +26,7 @@ class Embedding final : public Op {
   bool row_wise() const override { return true; }
 
   void check(const OpArgs& args) const override {
-    const Matrix& tokens = args.in[tokens_];
-    Matrix each = tokens;  // the same tokens, one a row
-    each.rows = tokens.rows * width_;
-    each.columns = each.row_stride = 1;
-    expect_indices(each, args.out[0].rows * width_, tensor_ ? tensor_->rows() : table_->n(), "tokens");
+    expect_indices(args.in[tokens_], args.out[0].rows, tensor_ ? tensor_->rows() : table_->n(), "tokens");
   }
 
   void run_rows(int64_t begin, int64_t end, const OpArgs& args, int) const override {

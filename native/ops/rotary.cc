@@ -14,13 +14,15 @@ uint64_t turns_of(double radians) {
   return fraction < 1.0 ? static_cast<uint64_t>(std::ldexp(fraction, 64)) : 0;
 }
 
-// Rotates the pair (i, i + rotary_dim / 2) of each head by the angle positions[r] * inv_freq[i].
+// Rotates the pair (i, i + rotary_dim / 2) of each head by the angle positions[r] * inv_freq[i]; `inverse`
+// rotates back, which is the gradient of the rotation.
 class Rotary final : public Op {
  public:
   explicit Rotary(const NodeSpec& spec)
       : x_(spec.input("x")), positions_(spec.input("positions")), heads_(integer(spec, "heads", 1)),
         head_dim_(integer(spec, "head_dim", 1)), rotary_dim_(integer(spec, "rotary_dim", 2)),
-        scale_(static_cast<float>(spec.number_or("attention_scale", 1.0))) {
+        scale_(static_cast<float>(spec.number_or("attention_scale", 1.0))),
+        is_inverse_(spec.number_or("inverse", 0.0) != 0.0) {
     if (rotary_dim_ % 2 || rotary_dim_ > head_dim_)
       refuse_node(spec, "an even rotary_dim of at most " + std::to_string(head_dim_), std::to_string(rotary_dim_));
     expect_columns(spec, "x", heads_ * head_dim_);
@@ -49,6 +51,8 @@ class Rotary final : public Op {
     for (int64_t row = begin; row < end; ++row) {
       const int32_t position = *args.in[positions_].i32_row(row);
       args.kernels->rows->rotary_angles(position, turns_.data(), half, scale_, cosines, cosines + half);
+      if (is_inverse_)
+        for (int64_t i = half; i < 2 * half; ++i) cosines[i] = -cosines[i];
       args.kernels->rows->rotary(args.in[x_].f32_row(row), args.out[0].f32_row(row), cosines, cosines + half, heads_,
                                  head_dim_, rotary_dim_);
     }
@@ -58,6 +62,7 @@ class Rotary final : public Op {
   int x_, positions_;
   int64_t heads_, head_dim_, rotary_dim_;
   float scale_;
+  bool is_inverse_;
   std::vector<uint64_t> turns_;
 };
 

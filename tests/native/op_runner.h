@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "isa/isa.h"
+#include "memory/tensor.h"
 #include "ops/op.h"
 #include "threads/pool.h"
 
@@ -31,7 +32,10 @@ struct Table {
   const T& at(int64_t r, int64_t c) const { return memory[r * stride + c]; }
 
   Matrix view() const {
-    constexpr DType dtype = std::is_same_v<T, float> ? DType::kF32 : std::is_same_v<T, int32_t> ? DType::kI32 : DType::kU32;
+    constexpr DType dtype = std::is_same_v<T, float> ? DType::kF32
+                            : std::is_same_v<T, int32_t> ? DType::kI32
+                            : std::is_same_v<T, int64_t> ? DType::kI64
+                                                         : DType::kU32;
     return {const_cast<T*>(memory.data()), rows, columns, stride, dtype};
   }
   bool operator==(const Table& other) const {
@@ -139,6 +143,11 @@ class OpRunner {
   }
   OpRunner& weight(const std::string& name, std::shared_ptr<const Weight> weight) {
     spec_.weights[name] = std::move(weight);
+    return *this;
+  }
+  // The table's memory, which must have no gap, is read and written in place.
+  OpRunner& tensor(const std::string& name, Table<float>& table) {
+    spec_.tensors[name] = std::make_shared<Tensor>(table.memory.data(), table.rows, table.columns, nullptr);
     return *this;
   }
   template <typename T>
