@@ -84,6 +84,8 @@ def model_file(path: Path) -> Path:
         raise ModelNotFoundError(f"{path} does not exist: check the path")
     if (path / "config.json").is_file():
         return path
+    if (path / "final" / "config.json").is_file():
+        return path / "final"  # the result of a training run
     for pattern in ("*.gguf", "*.bin"):
         found = [file for file in sorted(path.glob(pattern)) if file.name != "tokenizer.bin"]
         if len(found) > 1:

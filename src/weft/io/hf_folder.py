@@ -21,7 +21,7 @@ _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.0
 # Buffers that old checkpoints carry beside the weights; the configuration determines them.
 _BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 # GPT-2's linear layers, which its files store as [inputs][outputs].
-_TRANSPOSED = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
+TRANSPOSED = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
 
 
 def open_folder(folder: Path, identity: str) -> Checkpoint:
@@ -78,7 +78,7 @@ def _as_model_expects(tensors: dict[str, TensorSource], config: dict[str, Any]) 
         if name.endswith(_BUFFERS):
             continue
         renamed = name if name.startswith("lm_head.") else prefix + name
-        if is_gpt2 and name.endswith(_TRANSPOSED) and len(tensor.shape) == 2:
+        if is_gpt2 and name.endswith(TRANSPOSED) and len(tensor.shape) == 2:
             tensor = replace(tensor, shape=tensor.shape[::-1], transposed=True)
         expected[renamed] = tensor if renamed == tensor.name else replace(tensor, name=renamed)
     return expected

@@ -77,11 +77,16 @@ def load_weights(
 
 
 def pack_weights(
-    checkpoint: Checkpoint, config: ModelConfig, pool: Pool, quant: str | None = None
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    pool: Pool,
+    quant: str | None = None,
+    may_interleave: bool = True,
 ) -> ModelWeights:
     """Packs every weight of the model on the threads of `pool`; pages of the files leave memory as it goes.
 
-    Raises ModelFileError when a tensor is missing, of an unknown kind, or not of the configured shape.
+    may_interleave: let gate and up alternate, as generation wants them and training does not. Raises
+    ModelFileError when a tensor is missing, of an unknown kind, or not of the configured shape.
     """
     specs = list(architecture(config.architecture).weight_specs(config, checkpoint.tensors))
     weights: ModelWeights = {}
@@ -91,7 +96,7 @@ def pack_weights(
             weights[spec.name] = _vector(spec, sources)
         else:
             parts = [_part(source) for source in sources]
-            weights[spec.name] = Weight.pack(pool, parts, spec.interleave, quant)
+            weights[spec.name] = Weight.pack(pool, parts, spec.interleave and may_interleave, quant)
             checkpoint.release()
     check_shapes(config, weights)
     return weights

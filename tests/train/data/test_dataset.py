@@ -11,6 +11,7 @@ from weft.errors import DataError
 from weft.io.chat_template import ChatTemplate
 from weft.train.data.batches import Batches, Prefetcher
 from weft.train.data.dataset import DataSettings, load_dataset
+from weft.train.data.files import find_files
 from weft.train.data.slices import make_slices
 from weft.train.data.split import permutation
 
@@ -24,7 +25,7 @@ def settings(**changes):
 
 
 def load(data, template=None, vocabulary=258, **changes):
-    return load_dataset([str(data)], TOKENIZER, template, vocabulary, settings(**changes))
+    return load_dataset(find_files([str(data)]), TOKENIZER, template, vocabulary, settings(**changes))
 
 
 @pytest.fixture

@@ -45,6 +45,12 @@ def test_stdin_is_text_or_json_lines(monkeypatch, content, format):
     assert (file.format, file.read()) == (format, content)
 
 
+def test_stdin_is_kept_for_the_next_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"once")))
+    contents = [find_files(["-"], tmp_path).train[0].read() for _ in range(2)]
+    assert contents == [b"once", b"once"]
+
+
 def test_the_standard_library_is_at_hand():
     files = standard_library()
     assert len(files) > 100 and all(file.lenient for file in files)

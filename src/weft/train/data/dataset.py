@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from weft.errors import DataError
 from weft.io.chat_template import ChatTemplate
 from weft.io.tokenizer import Tokenizer
-from weft.train.data.files import DataFile, find_files
+from weft.train.data.files import DataFile, DataFiles
 from weft.train.data.pack import PackedRows, pack_rows
 from weft.train.data.split import split_documents
 from weft.train.data.token_cache import TokenData, load_tokens
@@ -38,17 +37,16 @@ class DataSettings:
 
 
 def load_dataset(
-    data: Sequence[str],
+    files: DataFiles,
     tokenizer: Tokenizer,
     template: ChatTemplate | None,
     vocabulary_size: int,
     settings: DataSettings,
 ) -> Dataset:
-    """The dataset that `data` names (see `find_files`), tokenized and packed.
+    """The dataset in `files`, tokenized and packed.
 
     Rows are held out from the training files where the data has no split of its own. Raises DataError.
     """
-    files = find_files(data)
     length = settings.max_seq_length
 
     def load(split: list[DataFile]) -> TokenData | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from weft.errors import DataError
+from weft.io.atomic_file import write_atomically
 
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
@@ -52,8 +53,10 @@ class DataFiles:
     test: list[DataFile] = field(default_factory=list)
 
 
-def find_files(data: Sequence[str]) -> DataFiles:
+def find_files(data: Sequence[str], keep: Path | None = None) -> DataFiles:
     """The files that `data` names, each a path, a glob, "-" or "stdlib".
+
+    keep: a folder that holds what came on stdin, for the next time; without it stdin is read anew.
 
     A folder with train.jsonl (or .txt, .csv, .parquet) gives its splits, any other one all files under it
     that weft reads. Raises DataError when something is not there, empty, or of another kind.
@@ -62,13 +65,13 @@ def find_files(data: Sequence[str]) -> DataFiles:
         raise DataError(f"Expected data to train on, got none; pass --data with {_FORMS}.")
     files = DataFiles()
     for name in data:
-        _add(files, name)
+        _add(files, name, keep)
     return files
 
 
-def _add(files: DataFiles, name: str) -> None:
+def _add(files: DataFiles, name: str, keep: Path | None) -> None:
     if name == STDIN:
-        files.train.append(_standard_input())
+        files.train.append(_standard_input(keep))
     elif name == STDLIB and not Path(name).exists():
         files.train += standard_library()
     elif Path(name).is_dir():
@@ -114,11 +117,19 @@ def _file(path: Path) -> DataFile:
     return DataFile(path, ".txt")
 
 
-def _standard_input() -> DataFile:
+def _standard_input(keep: Path | None) -> DataFile:
+    if keep is not None:
+        for kept in (keep / "stdin.txt", keep / "stdin.jsonl"):
+            if kept.is_file():
+                return _file(kept)
     content = sys.stdin.buffer.read()
     if not content.strip():
         raise DataError("Expected data on stdin, got none; pipe text or JSON lines to it.")
-    return DataFile(Path("<stdin>"), ".jsonl" if content.lstrip().startswith(b"{") else ".txt", content)
+    format = ".jsonl" if content.lstrip().startswith(b"{") else ".txt"
+    if keep is None:
+        return DataFile(Path("<stdin>"), format, content)
+    write_atomically(keep / f"stdin{format}", content)
+    return _file(keep / f"stdin{format}")
 
 
 def standard_library() -> list[DataFile]:
