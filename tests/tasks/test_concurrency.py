@@ -1,0 +1,81 @@
+"""Models used from many threads at once, closed while they run, forked, and left idle."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from support import answers as bits
+from support.tiny_folders import VOCABULARY
+
+import weft
+from weft.errors import ThreadError
+
+REQUESTS = bits.random_requests(24, VOCABULARY, longest=120, max_tokens=12)
+
+
+def test_many_threads_and_two_models(tiny: weft.Model, tiny_folder: Path) -> None:
+    expected = bits.answers(tiny, REQUESTS, batch=1)
+    got: dict[int, list[bits.Answer]] = {}
+    with weft.load(tiny_folder, threads=8) as second:
+        barrier = threading.Barrier(8)
+
+        def work(number: int) -> None:
+            barrier.wait()
+            got[number] = bits.answers((tiny, second)[number % 2], REQUESTS, batch=1 + 3 * number)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+    assert [got.get(number) == expected for number in range(8)] == [True] * 8
+
+
+def test_closing_while_requests_run(tiny_folder: Path) -> None:
+    model = weft.load(tiny_folder, threads=2)
+    begun, refused = threading.Barrier(4), []
+
+    def work() -> None:
+        begun.wait()
+        with pytest.raises(ThreadError, match=r"Expected .* open"):
+            while True:
+                model.generate([[1, 2, 3]] * 4, max_tokens=200, ignore_eos=True)
+        refused.append(True)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    time.sleep(0.05)
+    model.close()
+    for thread in threads:
+        thread.join(60)
+    assert refused == [True] * 3
+    model.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_is_refused_and_the_parent_unharmed(tiny: weft.Model) -> None:
+    expected = tiny.generate([[1, 2, 3]], max_tokens=5, temperature=0.0)[0].token_ids
+    child = os.fork()
+    if child == 0:
+        try:
+            tiny.generate([[1, 2, 3]], max_tokens=5)
+        except ThreadError:
+            os._exit(0)
+        finally:
+            os._exit(3)
+    assert os.waitpid(child, 0)[1] == 0
+    assert tiny.generate([[1, 2, 3]], max_tokens=5, temperature=0.0)[0].token_ids == expected
+
+
+def test_an_idle_model_uses_no_cpu(tiny: weft.Model) -> None:
+    tiny.generate([[1, 2, 3]], max_tokens=5)
+    time.sleep(0.05)
+    before = time.process_time()
+    time.sleep(1)
+    assert time.process_time() - before < 0.1
