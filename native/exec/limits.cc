@@ -8,6 +8,7 @@
 
 #include "exec/trace.h"
 #include "memory/region.h"
+#include "threads/parking.h"
 
 namespace weft {
 
@@ -18,17 +19,28 @@ constexpr int64_t kIterations = 400'000;             // some milliseconds on reg
 constexpr size_t kBytesPerThread = size_t{256} << 20;  // far beyond any cache of a core
 constexpr int kStreams[] = {1, 2, 4};
 
-// The same piece of work once on each thread.
+// The same piece of work once on each thread: a tile begins when every tile has a thread, or an early thread
+// would take the work of a late one.
 class OneTilePerThread final : public Job {
  public:
   OneTilePerThread(int num_threads, std::function<void(int)> work) : num_threads_(num_threads), work_(std::move(work)) {}
+  void begin(int) override { num_ready_.store(0); }
   int64_t num_phases() const override { return 1; }
   int64_t num_tiles(int64_t) const override { return num_threads_; }
-  void run_tile(int64_t, int64_t tile, int) override { work_(static_cast<int>(tile)); }
+  void run_tile(int64_t, int64_t tile, int) override {
+    if (num_ready_.fetch_add(1) + 1 == num_threads_) begin_ns_ = steady_now_ns();
+    while (num_ready_.load() < num_threads_) yield_processor();
+    work_(static_cast<int>(tile));
+  }
+
+  // When the last thread of the run was ready.
+  int64_t begin_ns() const { return begin_ns_; }
 
  private:
   int num_threads_;
   std::function<void(int)> work_;
+  std::atomic<int> num_ready_{0};
+  int64_t begin_ns_ = 0;
 };
 
 double median_seconds(Team& team, const std::function<void(int)>& work) {
@@ -36,9 +48,8 @@ double median_seconds(Team& team, const std::function<void(int)>& work) {
   team.run(job);  // warms up, and gives the memory its pages
   std::vector<int64_t> times;
   for (int round = 0; round < kRounds; ++round) {
-    const int64_t begin = steady_now_ns();
     team.run(job);
-    times.push_back(steady_now_ns() - begin);
+    times.push_back(steady_now_ns() - job.begin_ns());
   }
   std::nth_element(times.begin(), times.begin() + kRounds / 2, times.end());
   return 1e-9 * static_cast<double>(times[kRounds / 2]);
