@@ -119,14 +119,18 @@ def memory_table(memory: dict[str, Any]) -> str:
 def training_table(work: str, found: dict[str, Any]) -> str:
     """Return a table of torch's configurations."""
     rows = [f"**torch: {WORK_NAMES[work]}**", ""]
-    rows += ["| configuration | a second | steps | loss | peak MB |", "|---|---|---|---|---|"]
+    rows += [
+        "| configuration | a second | steps | loss | peak MB | others' load |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, answer in found.items():
         if "error" in answer:
-            rows.append(f"| {name} | failed | | | |")
+            rows.append(f"| {name} | failed | | | | |")
             continue
         losses, peak = answer["losses"], f"{answer['peak_bytes'] / 1e6:,.0f}"
+        load = f"{answer['foreign_share']:.0%}"
         curve = f"{losses[0]:.4f} to {losses[-1]:.4f}"
-        rows.append(f"| {name} | {answer['per_second']:,.1f} | {len(losses)} | {curve} | {peak} |")
+        rows.append(f"| {name} | {answer['per_second']:,.1f} | {len(losses)} | {curve} | {peak} | {load} |")
     return "\n".join([*rows, ""])
 
 

@@ -17,7 +17,9 @@ from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from peers.lock import MeasuringLock  # noqa: E402 (this file is run as a script)
+from peers.load import Load  # noqa: E402 (this file is run as a script)
+from peers.lock import MeasuringLock  # noqa: E402
+from peers.process import cpu_seconds, family  # noqa: E402
 
 CONFIGURATIONS = {
     "float32": ["--threads", "2"],
@@ -49,15 +51,22 @@ def measure(
             if number == STEPS[work] and best and statistics.median(answer["seconds"]) > HOPELESS * best:
                 break
             with lock.share() if number == 1 and not answer else lock.hold():
+                before = Load.now(lambda: own_seconds(process.pid))
                 process.stdin.write(json.dumps({"steps": number}) + "\n")
                 process.stdin.flush()
                 line = process.stdout.readline()
-            if not line:
-                return {"error": process.stderr.read().strip().splitlines()[-1:]}
-            answer = json.loads(line)
+                if not line:
+                    return {"error": process.stderr.read().strip().splitlines()[-1:]}
+                share = before.foreign_share(Load.now(lambda: own_seconds(process.pid)))
+            answer = json.loads(line) | {"foreign_share": share}
         process.stdin.close()
         process.stdout.read()
     return answer
+
+
+def own_seconds(pid: int) -> float:
+    """Return the processor time of a trainer and its other processes."""
+    return sum(cpu_seconds(one) for one in family(pid))
 
 
 def main() -> None:
@@ -69,7 +78,7 @@ def main() -> None:
     parser.add_argument("--works", default=",".join(WORKS))
     parser.add_argument("--only", help="configurations, by name, with ; between them; default: all")
     parser.add_argument("--lock", type=Path, help="hold this file's lock around each measurement")
-    parser.add_argument("--json", type=Path, help="write the result to this file, too")
+    parser.add_argument("--json", type=Path, help="write the result to this file, too, as it grows")
     options = parser.parse_args()
     lock = MeasuringLock(options.lock)
     result: dict[str, Any] = {"benchmark": "torch training", "command": " ".join(sys.argv), "works": {}}
@@ -79,12 +88,11 @@ def main() -> None:
         for name in CONFIGURATIONS if options.only is None else options.only.split(";"):
             medians = [statistics.median(one["seconds"]) for one in found.values() if "seconds" in one]
             found[name] = measure(work, CONFIGURATIONS[name], min(medians, default=None), options, lock)
+            if options.json:
+                options.json.write_text(json.dumps(result) + "\n")
             print(work, name, *row(found[name]), sep="\t", flush=True)
     lock.release()
-    text = json.dumps(result)
-    if options.json:
-        options.json.write_text(text + "\n")
-    print(text)
+    print(json.dumps(result))
 
 
 def row(answer: dict[str, Any]) -> list[str]:
@@ -96,6 +104,7 @@ def row(answer: dict[str, Any]) -> list[str]:
         f"{answer['per_second']:.1f}/s",
         f"{len(losses)} steps, loss {losses[0]:.4f} to {losses[-1]:.4f}",
         f"{answer['peak_bytes'] / 1e6:.0f} MB",
+        f"others {answer['foreign_share']:.0%}",
     ]
 
 
