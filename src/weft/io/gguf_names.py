@@ -55,3 +55,20 @@ def hugging_face_name(name: str, model_type: str) -> str:
     if match and match[2] in block:
         return f"{prefix}.{int(match[1])}.{block[match[2]]}.{match[3]}"
     return name
+
+
+def gguf_name(name: str, model_type: str) -> str | None:
+    """The name that a GGUF file gives the Hugging Face tensor `name`; None where it has none."""
+    top, block, prefix = (
+        (_GPT2_TOP, _GPT2_BLOCK, "transformer.h")
+        if model_type == "gpt2"
+        else (_LLAMA_TOP, _LLAMA_BLOCK, "model.layers")
+    )
+    for ours, theirs in top.items():
+        if theirs == name:
+            return ours
+    match = re.fullmatch(rf"{re.escape(prefix)}\.(\d{{1,5}})\.([\w.]+)\.(weight|bias)", name)
+    blocks = {theirs: ours for ours, theirs in block.items()}
+    if match and match[2] in blocks:
+        return f"blk.{match[1]}.{blocks[match[2]]}.{match[3]}"
+    return None

@@ -6,6 +6,7 @@ A wrong split costs quality without a word, so an unknown name is refused instea
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -130,3 +131,20 @@ def build_pre_tokenizer(rule: SplitRule) -> PreTokenizer:
     if rule.patterns[-1] != _WORDS_GPT2:
         steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
     return steps[0] if len(steps) == 1 else pre_tokenizers.Sequence(steps)
+
+
+def name_of_pre_tokenizer(description: object, ignore_merges: bool) -> str | None:
+    """What GGUF files call a pre-tokenizer, described as in tokenizer.json; None where weft knows no name."""
+    wanted = _plain(description)
+    for name, rule in _RULES.items():
+        built = json.loads(build_pre_tokenizer(rule).__getstate__())
+        if rule.ignore_merges == ignore_merges and _plain(built) == wanted:
+            return name
+    return None
+
+
+def _plain(description: object) -> object:
+    """Without what changes no token: where offsets begin."""
+    if isinstance(description, dict):
+        return {name: _plain(value) for name, value in description.items() if name != "trim_offsets"}
+    return [_plain(item) for item in description] if isinstance(description, list) else description
