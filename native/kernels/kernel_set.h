@@ -11,6 +11,7 @@ extern const GemmKernels kGemm;
 extern const RowKernels kRows;
 extern const RowGradientKernels kRowGradients;
 extern const AttentionKernels kAttention;
+extern const SequenceAttentionKernels kSequenceAttention;
 extern const SamplingKernels kSampling;
 extern const LimitKernels kLimits;
 

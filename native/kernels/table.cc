@@ -13,6 +13,7 @@ const Kernels* WEFT_EXPAND_JOIN(WEFT_KERNELS, _kernels)() {
                                   &kernels::WEFT_KERNELS::kRows,
                                   &kernels::WEFT_KERNELS::kRowGradients,
                                   &kernels::WEFT_KERNELS::kAttention,
+                                  &kernels::WEFT_KERNELS::kSequenceAttention,
                                   &kernels::WEFT_KERNELS::kSampling,
                                   &kernels::WEFT_KERNELS::kLimits,
                                   &kernels::WEFT_KERNELS::kGemm};

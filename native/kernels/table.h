@@ -8,6 +8,7 @@
 #include "kernels/row_gradients.h"
 #include "kernels/rows.h"
 #include "kernels/sampling.h"
+#include "kernels/sequence_attention.h"
 
 namespace weft {
 
@@ -17,6 +18,7 @@ struct Kernels {
   const RowKernels* rows;
   const RowGradientKernels* row_gradients;
   const AttentionKernels* attention;
+  const SequenceAttentionKernels* sequence_attention;
   const SamplingKernels* sampling;
   const LimitKernels* limits;
   const GemmKernels* gemm;

@@ -29,6 +29,8 @@ std::unique_ptr<Op> make_rms_norm_grad(const NodeSpec& spec);
 std::unique_ptr<Op> make_rotary(const NodeSpec& spec);
 std::unique_ptr<Op> make_sample(const NodeSpec& spec);
 std::unique_ptr<Op> make_scale(const NodeSpec& spec);
+std::unique_ptr<Op> make_sequence_attention(const NodeSpec& spec);
+std::unique_ptr<Op> make_sequence_attention_grad(const NodeSpec& spec);
 std::unique_ptr<Op> make_shift_rows(const NodeSpec& spec);
 std::unique_ptr<Op> make_silu_gate(const NodeSpec& spec);
 std::unique_ptr<Op> make_silu_gate_grad(const NodeSpec& spec);

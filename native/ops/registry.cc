@@ -31,6 +31,8 @@ constexpr Entry kOps[] = {
     {"rotary", make_rotary},
     {"sample", make_sample},
     {"scale", make_scale},
+    {"sequence_attention", make_sequence_attention},
+    {"sequence_attention_grad", make_sequence_attention_grad},
     {"shift_rows", make_shift_rows},
     {"silu_gate", make_silu_gate},
     {"silu_gate_grad", make_silu_gate_grad},
