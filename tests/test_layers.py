@@ -22,6 +22,7 @@ LAYERS = {
     "ops": 1,
     "plan": 2,
     "runtime": 2.5,
+    "optimizer_runtime": 2.6,
     "torch_runtime": 2.5,
     "io": 3,
     "models": 3.5,

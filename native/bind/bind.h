@@ -11,6 +11,7 @@ void bind_weights(nanobind::module_& module);  // Weight: packing and dequantizi
 void bind_tensors(nanobind::module_& module);  // Tensor: arrays that training changes
 void bind_cache(nanobind::module_& module);    // KvCache
 void bind_plan(nanobind::module_& module);     // Plan: build, run, trace
+void bind_optimizer(nanobind::module_& module);  // gradient_norm, update_weights
 void bind_limits(nanobind::module_& module);   // measure_limits
 
 }  // namespace weft

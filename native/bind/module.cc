@@ -38,5 +38,6 @@ NB_MODULE(_native, module) {
   weft::bind_tensors(module);
   weft::bind_cache(module);
   weft::bind_plan(module);
+  weft::bind_optimizer(module);
   weft::bind_limits(module);
 }

@@ -8,6 +8,8 @@ namespace weft::kernels::WEFT_KERNELS {
 
 extern const MatmulKernels kMatmul;
 extern const GemmKernels kGemm;
+extern const OptimizerKernels kOptimizer;
+extern const CrossEntropyKernels kCrossEntropy;
 extern const RowKernels kRows;
 extern const RowGradientKernels kRowGradients;
 extern const AttentionKernels kAttention;

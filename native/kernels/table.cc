@@ -16,7 +16,9 @@ const Kernels* WEFT_EXPAND_JOIN(WEFT_KERNELS, _kernels)() {
                                   &kernels::WEFT_KERNELS::kSequenceAttention,
                                   &kernels::WEFT_KERNELS::kSampling,
                                   &kernels::WEFT_KERNELS::kLimits,
-                                  &kernels::WEFT_KERNELS::kGemm};
+                                  &kernels::WEFT_KERNELS::kGemm,
+                                  &kernels::WEFT_KERNELS::kOptimizer,
+                                  &kernels::WEFT_KERNELS::kCrossEntropy};
   return &kernels;
 }
 

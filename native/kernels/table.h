@@ -2,9 +2,11 @@
 #pragma once
 
 #include "kernels/attention.h"
+#include "kernels/cross_entropy.h"
 #include "kernels/gemm.h"
 #include "kernels/limits.h"
 #include "kernels/matmul.h"
+#include "kernels/optimizer.h"
 #include "kernels/row_gradients.h"
 #include "kernels/rows.h"
 #include "kernels/sampling.h"
@@ -22,6 +24,8 @@ struct Kernels {
   const SamplingKernels* sampling;
   const LimitKernels* limits;
   const GemmKernels* gemm;
+  const OptimizerKernels* optimizer;
+  const CrossEntropyKernels* cross_entropy;
 };
 
 // The tables that were compiled in. Whether the machine can run one is decided in isa/.

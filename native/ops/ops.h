@@ -11,6 +11,8 @@ namespace weft {
 std::unique_ptr<Op> make_add(const NodeSpec& spec);
 std::unique_ptr<Op> make_attention(const NodeSpec& spec);
 std::unique_ptr<Op> make_concat(const NodeSpec& spec);
+std::unique_ptr<Op> make_cross_entropy(const NodeSpec& spec);
+std::unique_ptr<Op> make_cross_entropy_grad(const NodeSpec& spec);
 std::unique_ptr<Op> make_dropout(const NodeSpec& spec);
 std::unique_ptr<Op> make_embedding(const NodeSpec& spec);
 std::unique_ptr<Op> make_embedding_grad(const NodeSpec& spec);

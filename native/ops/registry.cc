@@ -13,6 +13,8 @@ constexpr Entry kOps[] = {
     {"add", make_add},
     {"attention", make_attention},
     {"concat", make_concat},
+    {"cross_entropy", make_cross_entropy},
+    {"cross_entropy_grad", make_cross_entropy_grad},
     {"dropout", make_dropout},
     {"embedding", make_embedding},
     {"embedding_grad", make_embedding_grad},

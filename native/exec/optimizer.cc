@@ -1,0 +1,120 @@
+#include "exec/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <string>
+
+#include "base/error.h"
+
+namespace weft {
+
+namespace {
+
+constexpr int64_t kSumElements = 4096;       // of a partial sum
+constexpr int64_t kTileElements = 1 << 16;   // of a tile, a multiple of kSumElements
+
+struct Piece {
+  size_t tensor;
+  int64_t first, count;
+};
+
+std::vector<Piece> pieces_of(const Tensors& tensors, int64_t most) {
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i < tensors.size(); ++i)
+    for (int64_t first = 0; first < tensors[i]->size(); first += most)
+      pieces.push_back({i, first, std::min(most, tensors[i]->size() - first)});
+  return pieces;
+}
+
+// Equals  for (i = 0; i < count; ++i) body(i);  for every num_teams-th i of one team.
+class StridedLoop final : public Job {
+ public:
+  StridedLoop(int64_t first, int64_t step, int64_t count, const std::function<void(int64_t)>& body)
+      : first_(first), step_(step), count_(count), body_(body) {}
+  int64_t num_phases() const override { return 1; }
+  int64_t num_tiles(int64_t) const override { return std::max<int64_t>(0, (count_ - first_ + step_ - 1) / step_); }
+  void run_tile(int64_t, int64_t tile, int) override { body_(first_ + tile * step_); }
+
+ private:
+  const int64_t first_, step_, count_;
+  const std::function<void(int64_t)>& body_;
+};
+
+void run_on_all(Pool& pool, int64_t count, const std::function<void(int64_t)>& body) {
+  const int teams = pool.num_teams();
+  std::vector<StridedLoop> loops;
+  for (int team = 0; team < teams; ++team) loops.emplace_back(team, teams, count, body);
+  std::vector<Job*> jobs;
+  for (StridedLoop& loop : loops) jobs.push_back(&loop);
+  pool.run_teams(jobs);
+}
+
+void expect_like(const Tensors& tensors, const Tensors& weights, bool needed, const char* what) {
+  bool fits = tensors.size() == (needed ? weights.size() : 0);
+  for (size_t i = 0; fits && i < tensors.size(); ++i) fits = tensors[i]->size() == weights[i]->size();
+  if (!fits)
+    throw Error(ErrorKind::kValue, std::string("expected ") + (needed ? "" : "no ") + what + " of the weights' sizes, got " +
+                                       std::to_string(tensors.size()) + " for " + std::to_string(weights.size()) +
+                                       " weights; pass those that this kind of optimizer keeps");
+}
+
+UpdateRule rule_of(const UpdateSettings& settings) {
+  UpdateRule rule = {};
+  rule.kind = settings.kind;
+  rule.gradient_scale = static_cast<float>(settings.gradient_scale);
+  rule.weight_decay = static_cast<float>(settings.weight_decay);
+  rule.learning_rate = static_cast<float>(settings.learning_rate);
+  rule.momentum = static_cast<float>(settings.momentum);
+  rule.nesterov = settings.nesterov;
+  rule.beta1 = static_cast<float>(settings.beta1);
+  rule.beta2 = static_cast<float>(settings.beta2);
+  rule.eps = static_cast<float>(settings.eps);
+  rule.keep = static_cast<float>(1.0 - settings.learning_rate * settings.weight_decay);
+  if (settings.kind == UpdateKind::kSgd) return rule;
+  const double step = static_cast<double>(settings.step);
+  rule.step_size = static_cast<float>(settings.learning_rate / (1.0 - std::pow(settings.beta1, step)));
+  rule.second_scale = static_cast<float>(std::sqrt(1.0 - std::pow(settings.beta2, step)));
+  return rule;
+}
+
+}  // namespace
+
+double gradient_norm(Pool& pool, const Kernels& kernels, const Tensors& gradients) {
+  const std::vector<Piece> pieces = pieces_of(gradients, kSumElements);
+  std::vector<double> sums(pieces.size());
+  constexpr int64_t kPieces = kTileElements / kSumElements;
+  const int64_t count = static_cast<int64_t>(pieces.size());
+  run_on_all(pool, (count + kPieces - 1) / kPieces, [&](int64_t tile) {
+    for (int64_t i = tile * kPieces; i < std::min(count, (tile + 1) * kPieces); ++i) {
+      const Piece& piece = pieces[static_cast<size_t>(i)];
+      sums[static_cast<size_t>(i)] =
+          kernels.optimizer->sum_of_squares(gradients[piece.tensor]->data() + piece.first, piece.count);
+    }
+  });
+  double total = 0;
+  for (const double sum : sums) total += sum;
+  return std::sqrt(total);
+}
+
+void update_weights(Pool& pool, const Kernels& kernels, const UpdateSettings& settings, const Tensors& weights,
+                    const Tensors& gradients, const Tensors& first, const Tensors& second) {
+  const bool is_sgd = settings.kind == UpdateKind::kSgd;
+  expect_like(gradients, weights, true, "gradients");
+  expect_like(first, weights, !is_sgd || settings.momentum != 0.0, "first moments");
+  expect_like(second, weights, !is_sgd, "second moments");
+  if (settings.step < 1)
+    throw Error(ErrorKind::kValue, "expected a step of at least 1, got " + std::to_string(settings.step) +
+                                       "; count updates from 1");
+  const UpdateRule rule = rule_of(settings);
+  const std::vector<Piece> pieces = pieces_of(weights, kTileElements);
+  run_on_all(pool, static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    const Piece& piece = pieces[static_cast<size_t>(i)];
+    const auto at = [&](const Tensors& tensors) {
+      return tensors.empty() ? nullptr : tensors[piece.tensor]->data() + piece.first;
+    };
+    kernels.optimizer->update(&rule, at(weights), at(gradients), at(first), at(second), piece.count);
+  });
+}
+
+}  // namespace weft

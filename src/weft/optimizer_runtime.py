@@ -1,0 +1,44 @@
+"""The optimizer's native half."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from weft.runtime import Pool, Tensor, native
+from weft.types import Array
+
+
+class OptimizerKernel:
+    """The native half of an optimizer, on all threads of `pool`; its bits do not depend on their number."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def gradient_norm(self, gradients: Sequence[Array]) -> float:
+        """Square root of the sum of all squares of float32 arrays."""
+        return float(native().gradient_norm(self.pool.handle, [Tensor(g).handle for g in gradients]))
+
+    def update(
+        self,
+        rule: Any,
+        tensors: Sequence[tuple[Array, Array, Array | None, Array | None]],
+        learning_rate: float,
+        gradient_scale: float,
+        step: int,
+    ) -> None:
+        """Updates weights in place by (weight, gradient, first, second moment), float32 arrays of one shape
+        each; sets the gradients to zero.
+
+        rule: kind "sgd", "adam" or "adamw", beta1, beta2, eps, weight_decay, momentum, nesterov, as
+        attributes. step: number of this update, counted from 1. Raises ConfigError for arrays that do not
+        fit.
+        """
+        columns = [[Tensor(a).handle for a in column if a is not None] for column in zip(*tensors, strict=True)]
+        names = ("kind", "beta1", "beta2", "eps", "weight_decay", "momentum", "nesterov")
+        numbers = {name: getattr(rule, name) for name in names}
+        steps = {"learning_rate": learning_rate, "gradient_scale": gradient_scale, "step": step}
+        weights, gradients, first, second = columns or ([], [], [], [])
+        native().update_weights(
+            self.pool.handle, weights=weights, gradients=gradients, first=first, second=second, **numbers, **steps
+        )
