@@ -10,6 +10,7 @@ extern const MatmulKernels kMatmul;
 extern const GemmKernels kGemm;
 extern const OptimizerKernels kOptimizer;
 extern const CrossEntropyKernels kCrossEntropy;
+extern const LstmKernels kLstm;
 extern const RowKernels kRows;
 extern const RowGradientKernels kRowGradients;
 extern const AttentionKernels kAttention;

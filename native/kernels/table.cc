@@ -18,7 +18,8 @@ const Kernels* WEFT_EXPAND_JOIN(WEFT_KERNELS, _kernels)() {
                                   &kernels::WEFT_KERNELS::kLimits,
                                   &kernels::WEFT_KERNELS::kGemm,
                                   &kernels::WEFT_KERNELS::kOptimizer,
-                                  &kernels::WEFT_KERNELS::kCrossEntropy};
+                                  &kernels::WEFT_KERNELS::kCrossEntropy,
+                                  &kernels::WEFT_KERNELS::kLstm};
   return &kernels;
 }
 

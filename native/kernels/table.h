@@ -5,6 +5,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/gemm.h"
 #include "kernels/limits.h"
+#include "kernels/lstm.h"
 #include "kernels/matmul.h"
 #include "kernels/optimizer.h"
 #include "kernels/row_gradients.h"
@@ -26,6 +27,7 @@ struct Kernels {
   const GemmKernels* gemm;
   const OptimizerKernels* optimizer;
   const CrossEntropyKernels* cross_entropy;
+  const LstmKernels* lstm;
 };
 
 // The tables that were compiled in. Whether the machine can run one is decided in isa/.

@@ -34,11 +34,20 @@ class OptimizerKernel:
         attributes. step: number of this update, counted from 1. Raises ConfigError for arrays that do not
         fit.
         """
-        columns = [[Tensor(a).handle for a in column if a is not None] for column in zip(*tensors, strict=True)]
+        columns = [
+            [Tensor(array).handle for array in column if array is not None]
+            for column in zip(*tensors, strict=True)
+        ]
         names = ("kind", "beta1", "beta2", "eps", "weight_decay", "momentum", "nesterov")
         numbers = {name: getattr(rule, name) for name in names}
         steps = {"learning_rate": learning_rate, "gradient_scale": gradient_scale, "step": step}
         weights, gradients, first, second = columns or ([], [], [], [])
         native().update_weights(
-            self.pool.handle, weights=weights, gradients=gradients, first=first, second=second, **numbers, **steps
+            self.pool.handle,
+            weights=weights,
+            gradients=gradients,
+            first=first,
+            second=second,
+            **numbers,
+            **steps,
         )
