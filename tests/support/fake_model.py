@@ -11,8 +11,8 @@ from collections.abc import Sequence as List
 
 import numpy as np
 
-from weft.serve.runner import Inputs, Sampled
-from weft.types import BLOCK_TOKENS, Array
+from weft.serve.runner import Inputs, Sampled, Scored
+from weft.types import BLOCK_TOKENS
 
 VOCABULARY = 256
 END = VOCABULARY - 1
@@ -65,11 +65,11 @@ class FakeRunner:
         logprobs = np.array([-t / 7 for t in tokens], np.float32)
         return Sampled(np.array(tokens, np.int32), logprobs, top, -top.astype(np.float32))
 
-    def score(self, inputs: Inputs) -> Array:
+    def score(self, inputs: Inputs) -> Scored:
         texts, targets = self._texts(inputs), inputs["targets"][:, 0].tolist()
-        return np.array(
-            [log_prob(text, target) for text, target in zip(texts, targets, strict=True)], np.float32
-        )
+        values = [log_prob(text, target) for text, target in zip(texts, targets, strict=True)]
+        top = np.tile(np.arange(20, dtype=np.int32), (len(texts), 1))
+        return Scored(np.array(values, np.float32), top, -top.astype(np.float32))
 
     def close(self) -> None:
         self.closed = True
@@ -115,8 +115,8 @@ class CountingRunner:
         n = len(inputs["output_rows"])
         return Sampled(self._tokens[:n], self._logprobs[:n], self._none[:n], self._logprobs[:n, None])
 
-    def score(self, inputs: Inputs) -> Array:
-        return self._logprobs[: len(inputs["output_rows"])]
+    def score(self, inputs: Inputs) -> Scored:
+        return Scored(self._logprobs[: len(inputs["output_rows"])])
 
     def close(self) -> None:
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weft.cli.options import engine_flags, flag, given, model_flag, sampling_flags
+from weft.cli.options import engine_flags, flag, given, model_flag, one_model, sampling_flags
 from weft.config import EngineConfig
 from weft.serve.sampling import SamplingParams
 
@@ -43,19 +43,7 @@ def command(name: str | None, model: str | None, **values: Any) -> None:
     settings = given(SamplingParams, values)
     engine = given(EngineConfig, values)
     SamplingParams(**settings)  # wrong settings are said before a model is loaded
-    _chat(_one_model(name, model), engine, settings, **values)
-
-
-def _one_model(name: str | None, model: str | None) -> str:
-    """The model named by the argument, which wins over a flag's environment twin."""
-    context = click.get_current_context()
-    from_flag = context.get_parameter_source("model") is click.core.ParameterSource.COMMANDLINE
-    if name and model and from_flag and name != model:
-        raise click.UsageError(f"Expected one model, got {name} and -m {model}; leave one out.", context)
-    chosen = name or model
-    if not chosen:
-        raise click.UsageError("Expected a model, got none; name one that `weft list` shows.", context)
-    return chosen
+    _chat(one_model(name, model), engine, settings, **values)
 
 
 def _chat(

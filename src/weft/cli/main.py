@@ -20,6 +20,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "generate": "Continue a prompt.",
     "chat": "Talk with a model.",
+    "serve": "Answer over HTTP, with OpenAI's API.",
     "pull": "Fetch a model.",
     "list": "Show the models at hand.",
     "rm": "Remove a model.",

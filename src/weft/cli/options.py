@@ -73,6 +73,18 @@ def given(settings: type, values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None and value != ()}
 
 
+def one_model(name: str | None, model: str | None) -> str:
+    """The model named by the argument, which wins over a flag's environment twin."""
+    context = click.get_current_context()
+    from_flag = context.get_parameter_source("model") is click.core.ParameterSource.COMMANDLINE
+    if name and model and from_flag and name != model:
+        raise click.UsageError(f"Expected one model, got {name} and -m {model}; leave one out.", context)
+    chosen = name or model
+    if not chosen:
+        raise click.UsageError("Expected a model, got none; name one that `weft list` shows.", context)
+    return chosen
+
+
 def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Command]:
     metadata = field.metadata
     attributes: dict[str, Any] = {"help": metadata["help"] + _default_text(field), "default": None}

@@ -23,7 +23,8 @@ def build_plan(
     """A plan of the model for steps of at most `rows` tokens, of which at most `outputs` ask for a next
     token.
 
-    purpose: "generate" samples tokens, "score" gives log-probabilities of targets, "logits" gives the logits.
+    purpose: "generate" samples tokens, "score" gives log-probabilities of targets, "rank" also the
+    likeliest tokens at their places, "logits" gives the logits.
     context: the longest text that will run, by default the model's own limit. Inputs of a run: see
     `weft.models.layers.Step` and `record_outputs`. Raises PlanError when weights and configuration disagree.
     """

@@ -14,7 +14,7 @@ from weft.ops.sample import INT_SETTINGS, REAL_SETTINGS, Sample
 from weft.plan import Parameter, Recorder, State
 from weft.types import BLOCKS, OUTPUTS, SEQUENCES, DType
 
-PURPOSES = ("generate", "score", "logits")
+PURPOSES = ("generate", "score", "rank", "logits")
 
 # Inputs of `sample` and their rows, columns and types: see `weft.ops.sample`.
 SAMPLE_INPUTS = {
@@ -123,8 +123,13 @@ def record_outputs(r: Recorder, logits: Matrix, purpose: str) -> None:
         results = ops.sample(logits, *settings)
         for name, result in zip(Sample.outputs, results, strict=True):
             r.output(name, result)
-    elif purpose == "score":
+    elif purpose in ("score", "rank"):
         r.output("log_probs", ops.log_probs(logits, r.input("targets", OUTPUTS)))
+        if purpose == "rank":
+            settings = [r.input(name, *kind) for name, kind in SAMPLE_INPUTS.items()]
+            _, _, top_ids, top_log_probs = ops.sample(logits, *settings)
+            r.output("top_ids", top_ids)
+            r.output("top_log_probs", top_log_probs)
     elif purpose == "logits":
         r.output("logits", logits)
     else:

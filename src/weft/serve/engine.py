@@ -20,7 +20,7 @@ import numpy as np
 from weft.errors import PromptError, ThreadError
 from weft.serve.batch import Batch
 from weft.serve.driver import Driver
-from weft.serve.runner import Runner, Sampled
+from weft.serve.runner import Runner, Sampled, Scored
 from weft.serve.sampler import Sampler
 from weft.serve.scheduler import Scheduler, Step
 from weft.serve.sequence import FinishReason, Purpose, Sequence
@@ -250,11 +250,17 @@ class Engine:
             targets = sequence.known[sequence.num_computed + 1 : sequence.num_computed + 1 + rows]
             batch.ask_targets(targets)
             counts.append(len(targets))
-        log_probs = self._runner.score({**batch.inputs, "targets": batch.targets})
+        inputs = {**batch.inputs, "targets": batch.targets}
+        wanted = max(sequence.params.num_alternatives for sequence, _ in step.chunks)
+        if wanted:
+            inputs.update(self._sampler.ranking_inputs(len(batch.targets), wanted))
+        scored = self._runner.score(inputs)
         ended = self.scheduler.advance(step)
         first = 0
         for (sequence, _), count in zip(step.chunks, counts, strict=True):
-            sequence.scores.append(np.array(log_probs[first : first + count], np.float32))
+            sequence.scores.append(np.array(scored.logprobs[first : first + count], np.float32))
+            for row in range(first, first + count if sequence.params.num_alternatives else first):
+                sequence.alternatives.append(_alternatives(sequence, scored, row))
             first += count
         self._end(ended, FinishReason.LENGTH)
 
@@ -279,11 +285,16 @@ class Engine:
 
 def _add_logprobs(sequence: Sequence, sampled: Sampled, row: int) -> None:
     sequence.logprobs.append(float(sampled.logprobs[row]))
-    if count := sequence.params.num_alternatives:
-        tokens = sampled.top_tokens[row, :count].tolist()
-        sequence.alternatives.append(
-            dict(zip(tokens, sampled.top_logprobs[row, :count].tolist(), strict=True))
-        )
+    if sequence.params.num_alternatives:
+        sequence.alternatives.append(_alternatives(sequence, sampled, row))
+
+
+def _alternatives(sequence: Sequence, drawn: Sampled | Scored, row: int) -> dict[int, float]:
+    """As many of the likeliest tokens of a row as the request asks for."""
+    count = sequence.params.num_alternatives
+    assert drawn.top_tokens is not None and drawn.top_logprobs is not None
+    tokens = drawn.top_tokens[row, :count].tolist()
+    return dict(zip(tokens, drawn.top_logprobs[row, :count].tolist(), strict=True))
 
 
 def _closed_error() -> ThreadError:

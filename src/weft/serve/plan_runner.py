@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from weft.runtime import Executable
-from weft.serve.runner import Inputs, Sampled
+from weft.serve.runner import Inputs, Sampled, Scored
 from weft.serve.team_split import TeamCalls, join_outputs, split_inputs
 from weft.types import Array
 
@@ -44,9 +44,12 @@ class PlanRunner:
             outputs["tokens"][:, 0], outputs["log_probs"][:, 0], outputs["top_ids"], outputs["top_log_probs"]
         )
 
-    def score(self, inputs: Inputs) -> Array:
-        """Computes the rows; log-probabilities f32[outputs] of the input `targets`."""
-        return self._run("score", inputs)["log_probs"][:, 0]
+    def score(self, inputs: Inputs) -> Scored:
+        """Computes the rows; log-probabilities of `targets`, and of others with the sampler's inputs."""
+        if "int_settings" not in inputs:
+            return Scored(self._run("score", inputs)["log_probs"][:, 0])
+        outputs = self._run("rank", inputs)
+        return Scored(outputs["log_probs"][:, 0], outputs["top_ids"], outputs["top_log_probs"])
 
     def executable(self, purpose: str, team: int = 0) -> Executable:
         """The plan of `purpose` compiled for `team`. Any thread may call it."""

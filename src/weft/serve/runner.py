@@ -26,14 +26,26 @@ class Sampled:
     top_logprobs: Array
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a step found of given tokens: their log-probabilities f32[outputs], and where wanted others'.
+
+    top_tokens i32 and top_logprobs f32 [outputs, alternatives], the likeliest first.
+    """
+
+    logprobs: Array
+    top_tokens: Array | None = None
+    top_logprobs: Array | None = None
+
+
 class Runner(Protocol):
     """A model that runs steps; a plan on a team of threads, or a fake one in tests."""
 
     def generate(self, inputs: Inputs) -> Sampled:
         """Computes the rows and draws a token for each output row."""
 
-    def score(self, inputs: Inputs) -> Array:
-        """Computes the rows; log-probabilities f32[outputs] of the input `targets`."""
+    def score(self, inputs: Inputs) -> Scored:
+        """Computes the rows; log-probabilities of `targets`, and of others with the sampler's inputs."""
 
     def close(self) -> None:
         """Gives back threads and memory."""

@@ -7,16 +7,20 @@ from collections.abc import Sequence as List
 import numpy as np
 
 from weft.ops.sample import INT_SETTINGS, REAL_SETTINGS
+from weft.serve.sampling import SamplingParams
 from weft.serve.sequence import Sequence
 from weft.types import Array
 
 _POSITION = INT_SETTINGS.index("position")
+_NUM_TOP = INT_SETTINGS.index("num_top_log_probs")
 _HISTORY = slice(INT_SETTINGS.index("history_begin"), INT_SETTINGS.index("history_end") + 1)
 _BIAS = slice(INT_SETTINGS.index("bias_begin"), INT_SETTINGS.index("bias_end") + 1)
 
 _NO_IDS: Array = np.zeros((0, 1), np.int32)
 _NO_VALUES: Array = np.zeros((0, 1), np.float32)
 _NO_WORDS: Array = np.zeros((0, 1), np.uint32)
+
+_LIKELIEST = SamplingParams(temperature=0.0)
 
 
 class Sampler:
@@ -63,6 +67,14 @@ class Sampler:
         if self._is_ragged[seats].any():
             self._fill_ragged(sequences, ints, ragged)
         return {"real_settings": real, "int_settings": ints, **ragged.inputs()}
+
+    def ranking_inputs(self, num_rows: int, num_alternatives: int) -> dict[str, Array]:
+        """Inputs to rank tokens at `num_rows` places without drawing. The views hold until the next step."""
+        real, ints = self._real_inputs[:num_rows], self._int_inputs[:num_rows]
+        real[:] = [getattr(_LIKELIEST, name) for name in REAL_SETTINGS]
+        ints[:] = 0
+        ints[:, _NUM_TOP] = num_alternatives
+        return {"real_settings": real, "int_settings": ints, **_Ragged().inputs()}
 
     def _fill_ragged(self, sequences: List[Sequence], ints: Array, ragged: _Ragged) -> None:
         for row, sequence in enumerate(sequences):

@@ -125,5 +125,7 @@ class Sequence:
             self.known = np.concatenate([self.prompt, np.array(self.output, np.int32)])
         self.num_computed = 0
         self.num_preemptions += 1
-        self.scores.clear()
+        if self.purpose is Purpose.SCORE:
+            self.scores.clear()
+            self.alternatives.clear()
         self.status = Status.WAITING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as List
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -70,12 +71,13 @@ class Generator:
     def sampling(self, settings: Mapping[str, Any]) -> SamplingParams:
         """`settings` over what the model recommends. Raises ConfigError."""
         params = SamplingParams.make(settings, self.defaults)
-        ids = [*params.stop_token_ids, *(params.logit_bias or {})]
-        if ids and max(ids) >= self.vocabulary_size:
-            raise ConfigError(
-                f"Expected token ids below {self.vocabulary_size} in stop_token_ids and logit_bias, got "
-                f"{max(ids)}; use ids of this model's tokenizer."
-            )
+        for name in ("stop_token_ids", "logit_bias"):
+            largest = max(getattr(params, name) or (), default=0)
+            if largest >= self.vocabulary_size:
+                raise ConfigError(
+                    f"Expected token ids below {self.vocabulary_size} in {name}, got {largest}; use ids of "
+                    "this model's tokenizer."
+                )
         return params
 
     def request(self, prompt: Prompt, params: SamplingParams, stream: int = 0) -> Sequence:
@@ -95,10 +97,23 @@ class Generator:
             detokenizer=Detokenizer(self.tokenizer.stream_decoder(), stops) if stops else None,
         )
 
-    def scoring_request(self, text: Prompt) -> Sequence:
-        """The request for the log-probabilities of `text`. Raises PromptError."""
+    def choices(self, prompt: Prompt, params: SamplingParams, count: int) -> list[Sequence]:
+        """Requests for `count` answers to one prompt, drawn with one seed and streams 0, 1, 2... of it.
+
+        Raises PromptError.
+        """
+        first = self.request(prompt, params)
+        params = replace(params, seed=first.seed)
+        return [first, *(self.request(first.prompt, params, stream) for stream in range(1, count))]
+
+    def scoring_request(self, text: Prompt, num_alternatives: int = 0) -> Sequence:
+        """The request for the log-probabilities of `text`, and at each place of the likeliest tokens.
+
+        Raises PromptError.
+        """
         tokens = self.tokens_of(text)
-        return Sequence(tokens, SamplingParams(), purpose=Purpose.SCORE, max_length=len(tokens))
+        params = SamplingParams(logprobs=num_alternatives or False)
+        return Sequence(tokens, params, purpose=Purpose.SCORE, max_length=len(tokens))
 
     def tokens_of(self, prompt: Prompt) -> Array:
         """Token ids i32[n] of a text or of token ids. Raises PromptError, TokenizerError."""

@@ -1,0 +1,175 @@
+"""POST /v1/chat/completions: the answer to a conversation."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from weft import __version__
+from weft.errors import WeftError
+from weft.serve.sequence import Sequence
+from weft.server.body import read_struct
+from weft.server.errors import json_response, of_weft
+from weft.server.responses import DONE, EventStream, event, while_connected
+from weft.server.run import Run
+from weft.server.sampling_fields import Count, SamplingFields, decoder_of
+from weft.server.service import Service
+from weft.server.token_text import token_object
+from weft.server.usage import usage_of
+from weft.tasks.completion import Completion, Piece
+
+
+class TextPart(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A part of a message; weft's models read text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A turn of the conversation. The fields that only answers have may come back empty."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    annotations: list[Any] | None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Annotated[list[Any], Meta(max_length=0)] | None = None
+
+    def plain(self) -> dict[str, str]:
+        """The message as a chat template has it."""
+        content = self.content or ""
+        if isinstance(content, list):
+            content = "\n".join(part.text for part in content)
+        role = "system" if self.role == "developer" else self.role
+        named = {"name": self.name} if self.name is not None else {}
+        return {"role": role, "content": content, **named}
+
+
+class ChatRequest(SamplingFields, kw_only=True):
+    """The body of the request."""
+
+    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The fields as settings of `weft.SamplingParams`."""
+        limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None]
+        settings = self.sampling() | {"max_tokens": min(limits, default=None)}
+        if self.logprobs:
+            settings["logprobs"] = self.top_logprobs or True
+        return settings
+
+
+_DECODER = decoder_of(ChatRequest)
+
+
+async def chat_completions(request: Request) -> Response:
+    """Answers a conversation, whole or as server-sent events."""
+    service: Service = request.app.state.service
+    body: ChatRequest = await read_struct(request, _DECODER, service.config.max_body_bytes)
+    service.check_model(body.model)
+    messages = [message.plain() for message in body.messages]
+    length = sum(len(message["content"]) for message in messages)
+    sequences = await service.prepare(body.num_choices, length, lambda: _requests(service, body, messages))
+    writer = _Writer(service, body)
+    run = service.run(sequences, streams=bool(body.stream))
+    try:
+        await while_connected(request, run.begun())
+        if body.stream:
+            return EventStream(run, writer.events(run))
+        completions = await while_connected(request, run.finished())
+    except BaseException:
+        run.close()
+        raise
+    run.close()
+    return json_response(writer.whole(completions, sequences))
+
+
+def _requests(service: Service, body: ChatRequest, messages: list[dict[str, str]]) -> list[Sequence]:
+    try:
+        params = service.model.generator.sampling(body.settings())
+        tokens = service.model.chatter.tokens(messages)
+        return service.model.generator.choices(tokens, params, body.num_choices)
+    except WeftError as error:
+        raise of_weft(error, (*body.__struct_fields__,)) from error
+
+
+class _Writer:
+    """Answers in the API's words."""
+
+    def __init__(self, service: Service, body: ChatRequest) -> None:
+        self._body = body
+        self._tokenizer = service.model.tokenizer
+        self._head = {
+            "id": "chatcmpl-" + secrets.token_hex(12),
+            "created": int(time.time()),
+            "model": service.name,
+            "system_fingerprint": f"weft-{__version__}",
+        }
+
+    def whole(self, completions: list[Completion], sequences: list[Sequence]) -> dict[str, Any]:
+        """All answers as one object."""
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": completion.text, "refusal": None},
+                "logprobs": self._logprobs(completion),
+                "finish_reason": completion.finish_reason,
+            }
+            for index, completion in enumerate(completions)
+        ]
+        return {
+            **self._head,
+            "object": "chat.completion",
+            "choices": choices,
+            "usage": usage_of(len(sequences[0].prompt), sequences),
+        }
+
+    async def events(self, run: Run) -> AsyncIterator[bytes]:
+        """The answers as server-sent events."""
+        for index in range(len(run.answers)):
+            yield self._chunk(index, {"role": "assistant", "content": ""})
+        async for index, piece in run.pieces():
+            if piece.text or piece.finish_reason or piece.logprobs:
+                delta = {"content": piece.text} if piece.text or not piece.finish_reason else {}
+                yield self._chunk(index, delta, piece)
+        if self._body.wants_usage:
+            sequences = [answer.sequence for answer in run.answers]
+            usage = usage_of(len(sequences[0].prompt), sequences)
+            yield event({**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
+        yield DONE
+
+    def _chunk(self, index: int, delta: dict[str, str], piece: Piece | None = None) -> bytes:
+        choice = {
+            "index": index,
+            "delta": delta,
+            "logprobs": self._logprobs(piece) if piece else None,
+            "finish_reason": piece.finish_reason if piece else None,
+        }
+        content = {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
+        if self._body.wants_usage:
+            content["usage"] = None
+        return event(content)
+
+    def _logprobs(self, part: Completion | Piece) -> dict[str, Any] | None:
+        if part.logprobs is None:
+            return None
+        alternatives = part.top_logprobs or tuple({} for _ in part.token_ids)
+        content = [
+            token_object(self._tokenizer, token, logprob)
+            | {"top_logprobs": [token_object(self._tokenizer, *other) for other in others.items()]}
+            for token, logprob, others in zip(part.token_ids, part.logprobs, alternatives, strict=True)
+        ]
+        return {"content": content, "refusal": None}

@@ -1,0 +1,166 @@
+"""POST /v1/completions: texts that go on where prompts end; with echo, the prompts too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from weft.errors import WeftError
+from weft.serve.sequence import Sequence
+from weft.server.body import read_struct
+from weft.server.completion_writer import CompletionWriter, PromptEcho
+from weft.server.errors import ApiError, json_response, of_weft
+from weft.server.responses import DONE, EventStream, event, while_connected
+from weft.server.run import Run
+from weft.server.sampling_fields import SamplingFields, decoder_of
+from weft.server.service import Service
+from weft.server.usage import usage_of
+from weft.types import Array
+
+DEFAULT_MAX_TOKENS = 16  # OpenAI's
+MAX_PROMPTS = 1024
+
+
+class CompletionRequest(SamplingFields, kw_only=True):
+    """The body of the request. prompt: a text, token ids, or a list of either."""
+
+    prompt: str | Annotated[list[str | int | list[int]], Meta(min_length=1, max_length=1 << 20)]
+    max_tokens: Annotated[int, Meta(ge=0, le=1 << 31)] | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    best_of: int | None = None
+
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, each a text or token ids. Raises ApiError."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if all(isinstance(item, int) for item in self.prompt):
+            return [self.prompt]  # type: ignore[list-item]
+        if any(isinstance(item, int) for item in self.prompt) or len(self.prompt) > MAX_PROMPTS:
+            raise ApiError(
+                400,
+                f"Expected a prompt as a text, as token ids, or as a list of up to {MAX_PROMPTS} of either, "
+                "got another list; pass one of these.",
+                param="prompt",
+            )
+        return self.prompt  # type: ignore[return-value]
+
+    def settings(self) -> dict[str, Any]:
+        """The fields as settings of `weft.SamplingParams`. Raises ApiError."""
+        if self.best_of not in (None, self.num_choices):
+            raise ApiError(400, "Expected best_of equal to n, got another; leave it out.", param="best_of")
+        if self.max_tokens == 0 and not self.echo:
+            raise ApiError(
+                400, "Expected max_tokens of at least 1 without echo, got 0; raise it.", param="max_tokens"
+            )
+        limit = DEFAULT_MAX_TOKENS if self.max_tokens is None else max(self.max_tokens, 1)
+        settings = self.sampling() | {"max_tokens": limit}
+        if self.logprobs is not None:
+            settings["logprobs"] = self.logprobs or True
+        return settings
+
+
+_DECODER = decoder_of(CompletionRequest)
+
+
+async def completions(request: Request) -> Response:
+    """Continues prompts, whole or as server-sent events."""
+    service: Service = request.app.state.service
+    body: CompletionRequest = await read_struct(request, _DECODER, service.config.max_body_bytes)
+    service.check_model(body.model)
+    prompts = body.prompts()
+    length = sum(map(len, prompts))
+    count = len(prompts) * body.num_choices
+    work = await service.prepare(count, length, lambda: _Work(service, body, prompts))
+    run = service.run(work.sequences, streams=bool(body.stream))
+    try:
+        await while_connected(request, run.begun())
+        if body.stream:
+            return EventStream(run, work.events(run))
+        await while_connected(request, run.finished())
+    except BaseException:
+        run.close()
+        raise
+    run.close()
+    return json_response(work.whole(run))
+
+
+class _Work:
+    """The engine's requests of one HTTP request: scores of prompts, then answers, prompt by prompt."""
+
+    def __init__(self, service: Service, body: CompletionRequest, prompts: list[str | list[int]]) -> None:
+        generator = service.model.generator
+        self._body = body
+        self._prompt_tokens = 0
+        self._writer = CompletionWriter(service.name, service.model.tokenizer)
+        self._scores: list[Sequence] = []
+        self._answers: list[Sequence] = []
+        self._echoes: list[PromptEcho] = []
+        try:
+            params = generator.sampling(body.settings())
+            for prompt in prompts:
+                tokens = generator.tokens_of(prompt)
+                self._prompt_tokens += len(tokens)
+                self._add_echo(service, prompt, tokens)
+                if body.max_tokens != 0:
+                    self._answers += generator.choices(tokens, params, body.num_choices)
+        except WeftError as error:
+            raise of_weft(error, (*body.__struct_fields__,)) from error
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        """All requests to the engine."""
+        return self._scores + self._answers
+
+    def whole(self, run: Run) -> dict[str, Any]:
+        """All answers as one object."""
+        choices = []
+        for index in range(self._num_choices):
+            answer = run.answers[len(self._scores) + index].reader.completion() if self._answers else None
+            choices.append(self._writer.choice(index, answer, self._echo_of(index)))
+        return self._writer.content(choices, usage=self._usage)
+
+    async def events(self, run: Run) -> AsyncIterator[bytes]:
+        """The answers as server-sent events."""
+        writer, extra = self._writer, {"usage": None} if self._body.wants_usage else {}
+        unsaid = {place for place in range(self._num_choices) if self._echo_of(place) is not None}
+        async for place, piece in run.pieces():
+            index = place - len(self._scores)
+            for first in sorted(unsaid):
+                if self._echo_is_known(run, first) and (first == index or not self._answers):
+                    unsaid.discard(first)
+                    reason = None if self._answers else "length"
+                    yield event(writer.content([writer.echo(first, self._echo_of(first), reason)], **extra))
+            if index >= 0 and (piece.text or piece.finish_reason or piece.logprobs):
+                yield event(writer.content([writer.choice(index, piece)], **extra))
+        if self._body.wants_usage:
+            yield event(writer.content([], usage=self._usage))
+        yield DONE
+
+    @property
+    def _usage(self) -> dict[str, int]:
+        return usage_of(self._prompt_tokens, self._answers)
+
+    @property
+    def _num_choices(self) -> int:
+        return len(self._answers) or len(self._echoes) * self._body.num_choices
+
+    def _echo_is_known(self, run: Run, index: int) -> bool:
+        return not self._scores or run.answers[index // self._body.num_choices].ended
+
+    def _echo_of(self, index: int) -> PromptEcho | None:
+        return self._echoes[index // self._body.num_choices] if self._echoes else None
+
+    def _add_echo(self, service: Service, prompt: str | list[int], tokens: Array) -> None:
+        if not self._body.echo:
+            return
+        scored = None
+        if self._body.logprobs is not None or self._body.max_tokens == 0:
+            scored = service.model.generator.scoring_request(tokens, self._body.logprobs or 0)
+            self._scores.append(scored)
+        text = prompt if isinstance(prompt, str) else service.model.tokenizer.decode(tokens.tolist())
+        self._echoes.append(PromptEcho(text, tokens.tolist(), scored, self._body.logprobs is not None))

@@ -1,0 +1,83 @@
+"""Runs the server in this process until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+
+import uvicorn
+
+from weft.config import format_bytes
+from weft.errors import ConfigError
+from weft.server.app import make_app
+from weft.server.service import Service
+
+_LAST_WORDS_S = 1.0  # between handing back what runs and cutting connections
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(
+            f"Expected to listen on {host}:{port}, got {error}; choose another --host or --port."
+        ) from error
+
+
+def serve(service: Service, listening: socket.socket) -> None:
+    """Answers requests until SIGINT or SIGTERM; then what runs may finish within the time for it."""
+    log = logging.getLogger("weft.server")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [logging.StreamHandler(sys.stderr)]
+    config = uvicorn.Config(
+        make_app(service),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=int(service.config.shutdown_time + _LAST_WORDS_S + 1),
+        backlog=2048,
+    )
+    print(_introduction(service, listening), flush=True)
+    _Server(config, service).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Refuses what comes after the signal, and ends in time what came before."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._hand_back: threading.Timer | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._service.draining = True
+        if self._hand_back is None:
+            call = self._service.engine_thread.call_on_loop
+            self._hand_back = threading.Timer(
+                self._service.config.shutdown_time, call, (self._service.hand_back,)
+            )
+            self._hand_back.daemon = True
+            self._hand_back.start()
+        # A second Ctrl-C does not wait. The signal is not raised again at the end: stopping is no failure.
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
+def _introduction(service: Service, listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    model = service.model
+    threads = model.pool.num_threads
+    return (
+        f"weft: {service.name} at http://{shown}:{port} (API at /v1); "
+        f"{threads} thread{'s' if threads != 1 else ''}, "
+        f"{format_bytes(model.cache.nbytes)} of KV cache for texts of up to {model.max_context} tokens"
+    )

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.tiny_folder import write_tiny_folder
+
+if TYPE_CHECKING:
+    from tests.server.running_server import Server
+
+pytest.importorskip("weft._native", reason="the native core is not built")
+for name in ("starlette", "uvicorn", "msgspec"):
+    pytest.importorskip(name, reason=f"{name} is not installed")
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The servers' cache."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small random chat model that speaks bytes, of a context that takes long to fill."""
+    return write_tiny_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def server(tiny: Path, home: Path) -> Iterator[Server]:
+    """A server of the tiny model for tests that leave it as it was."""
+    from tests.server.running_server import running
+
+    with running(tiny, home) as started:
+        yield started
+        assert started.process.poll() is None, started.log.read_text()[-4000:]
+    assert started.process.returncode == 0, started.log.read_text()[-4000:]
+    assert "Traceback" not in started.log.read_text(), "see the log"

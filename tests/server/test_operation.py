@@ -1,0 +1,153 @@
+"""Keys, overload, clients that leave, and the end of a server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.running_server import Server, running
+
+CHAT = "/v1/chat/completions"
+MESSAGES = [{"role": "user", "content": "a"}]
+LONG: dict[str, Any] = {"messages": MESSAGES, "ignore_eos": True, "max_tokens": 60_000}
+SHORT: dict[str, Any] = {"messages": MESSAGES, "max_tokens": 3}
+
+
+@pytest.fixture(scope="module")
+def small(tiny: Path, home: Path) -> Iterator[Server]:
+    """A server that takes on little."""
+    with running(tiny, home, "--max-queue", "3") as server:
+        yield server
+
+
+def begin(server: Server, body: dict[str, Any]) -> socket.socket:
+    """Asks and leaves the answer to come; once back, the request is under way."""
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(content)}"
+    )
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    connection.sendall(head.encode() + b"\r\n\r\n" + content)
+    return connection
+
+
+def test_keys(tiny: Path, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("# those who may\nfirst-key\n\nsecond-key \n")
+    with running(tiny, home, "--api-key-file", tmp_path / "keys") as server:
+        for wrong in ("", "Bearer ", "Bearer first", "Basic first-key", "Bearer # those who may", "Bearer é"):
+            status, headers, content = server.call("POST", CHAT, SHORT, {"authorization": wrong})
+            assert status == 401 and headers["www-authenticate"] == "Bearer"
+            assert json.loads(content)["error"]["code"] == "invalid_api_key"
+        for key in ("first-key", "second-key"):
+            assert server.call("POST", CHAT, SHORT, {"authorization": f"Bearer {key}"})[0] == 200
+        assert server.call("GET", "/metrics")[0] == 401
+        assert server.call("GET", "/health")[0] == 200
+        assert "first-key" not in server.log.read_text()
+
+
+def test_what_is_too_much_is_refused_at_once(small: Server) -> None:
+    running_ones = [begin(small, {**LONG, "stream": True}) for _ in range(3)]
+    small.wait_for_metric("weft_requests_running", 3)
+    status, headers, content = small.call("POST", CHAT, SHORT)
+    assert status == 429 and int(headers["retry-after"]) >= 1
+    assert json.loads(content)["error"]["code"] == "queue_full"
+    assert small.refused(400, CHAT, {**SHORT, "n": 4})["param"] == "n"
+    for connection in running_ones:
+        connection.close()
+    small.wait_for_metric("weft_kv_blocks_used", 0)
+    assert small.call("POST", CHAT, SHORT)[0] == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_leaves_frees_the_memory(small: Server, stream: bool) -> None:
+    for _ in range(3):
+        connections = [begin(small, {**LONG, "stream": stream}) for _ in range(3)]
+        small.wait_for_metric("weft_requests_running", 3)
+        assert small.metric("weft_kv_blocks_used") >= 3
+        for connection in connections:
+            connection.close()
+        small.wait_for_metric("weft_requests_running", 0)
+        small.wait_for_metric("weft_kv_blocks_used", 0)
+    assert small.ok(CHAT, SHORT)["choices"][0]["message"]["content"] is not None
+
+
+def test_a_slow_reader_slows_nobody(small: Server) -> None:
+    slow = begin(small, {**LONG, "stream": True, "max_tokens": 20_000})  # nobody reads it
+    small.wait_for_metric("weft_requests_running", 1)
+    for _ in range(5):
+        assert small.call("POST", CHAT, SHORT)[0] == 200
+    slow.close()
+    small.wait_for_metric("weft_kv_blocks_used", 0)
+
+
+def test_a_first_token_too_late_is_refused(tiny: Path, home: Path) -> None:
+    with running(tiny, home, "--max-wait", "0.2", "--max-running", "1") as server:
+        first = begin(server, {**LONG, "stream": True})
+        server.wait_for_metric("weft_requests_running", 1)
+        status, headers, content = server.call("POST", CHAT, SHORT)
+        assert status == 503 and "retry-after" in headers
+        assert json.loads(content)["error"]["code"] == "timeout"
+        first.close()
+        server.wait_for_metric("weft_requests_waiting", 0)
+
+
+def test_sigterm_lets_answers_finish(tiny: Path, home: Path) -> None:
+    with running(tiny, home) as server:
+        answers: list[Any] = []
+        body = {**LONG, "max_tokens": 3000, "seed": 1}
+        asking = threading.Thread(target=lambda: answers.append(server.call("POST", CHAT, body)))
+        asking.start()
+        server.wait_for_metric("weft_requests_running", 1)
+        server.process.send_signal(signal.SIGTERM)
+        asking.join(60)
+        assert server.process.wait(60) == 0
+        status, _, content = answers[0]
+        assert status == 200 and json.loads(content)["usage"]["completion_tokens"] == 3000
+
+
+def test_sigterm_hands_back_what_takes_too_long(tiny: Path, home: Path) -> None:
+    with running(tiny, home, "--shutdown-time", "0.3") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        headers = {"content-type": "application/json"}
+        connection.request("POST", CHAT, json.dumps({**LONG, "stream": True}), headers)
+        response = connection.getresponse()
+        server.process.send_signal(signal.SIGTERM)
+        events = response.read().decode().split("\n\n")
+        assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
+        assert len(events) > 3
+        connection.close()
+        assert server.process.wait(60) == 0
+
+
+def test_a_port_in_use_is_said(server: Server, tiny: Path, home: Path) -> None:
+    from tests.cli.run_weft import Weft
+
+    line = Weft(home).fails(2, "serve", tiny, "--port", str(server.port))
+    assert f"127.0.0.1:{server.port}" in line
+
+
+def test_metrics_and_health(server: Server) -> None:
+    before = server.metric("weft_answer_tokens_total")
+    server.ok(CHAT, {**SHORT, "ignore_eos": True})
+    assert server.metric("weft_answer_tokens_total") == before + 3
+    _, headers, content = server.call("GET", "/metrics")
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = content.decode().splitlines()
+    families = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+    assert {
+        "weft_time_to_first_token_seconds",
+        "weft_thread_busy_seconds_total",
+        "weft_kv_blocks",
+    } <= families
+    count = server.metric("weft_time_to_first_token_seconds_count")
+    assert server.metric('weft_time_to_first_token_seconds_bucket{le="+Inf"}') == count > 0
+    assert server.ok("/health/ready") == {"status": "ready"}
+    assert server.ok("/version")["version"]
