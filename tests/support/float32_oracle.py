@@ -15,10 +15,12 @@ _UNUSED = ("quantization_config", "model_type", "architectures")
 
 
 def load_oracle(path: Path) -> Any:
-    """LlamaForCausalLM in float32 of the model at `path`, ready to run."""
+    """LlamaForCausalLM in float32 of the model at `path`, ready to run; torch keeps to one thread."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    # Its threads spin for each other: on busy cores two take ten times the CPU of one, and longer.
+    torch.set_num_threads(1)
     checkpoint = open_checkpoint(path)
     settings = {name: value for name, value in checkpoint.config.items() if name not in _UNUSED}
     tensors = {name: torch.from_numpy(source.dequantize()) for name, source in checkpoint.tensors.items()}

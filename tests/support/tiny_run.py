@@ -46,7 +46,9 @@ def tiny_trainer(
     config = TrainConfig(**(defaults | {"optimizer": "adamw", "learning_rate": 0.05} | settings))
     held = RunFolder(folder)
     tokenizer = byte_tokenizer()
-    dataset = load_dataset(find_files(config.data), tokenizer, None, 258, DataSettings(16, False, 0.1, config.seed))
+    dataset = load_dataset(
+        find_files(config.data), tokenizer, None, 258, DataSettings(16, False, 0.1, config.seed)
+    )
     model = model or TinyTrainable()
     rule = UpdateRule(config.optimizer, 0.9, 0.95, 1e-8, 0.01, config.momentum, config.nesterov)
     steps = config.steps or 12

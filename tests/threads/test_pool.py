@@ -89,9 +89,15 @@ def test_exception_does_not_outlive_its_handler() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"threads": 0}, {"threads": -2}, {"threads": 5000}, {"threads": 2, "teams": 3}, {"threads": 2, "teams": 0},
-     {"threads": 2, "spin_us": -5}],
-)  # fmt: skip
+    [
+        {"threads": 0},
+        {"threads": -2},
+        {"threads": 5000},
+        {"threads": 2, "teams": 3},
+        {"threads": 2, "teams": 0},
+        {"threads": 2, "spin_us": -5},
+    ],
+)
 def test_bad_counts(arguments: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=r"expected .* got"):
         Pool(**arguments)
