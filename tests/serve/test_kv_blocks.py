@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.serve.kv_blocks import BlockAllocator, blocks_for
+from weft.serve.kv_blocks import BlockAllocator, blocks_for, extend_keys
 
 
 def test_blocks_for() -> None:
@@ -34,3 +35,45 @@ def test_no_block_is_given_twice(changes: list[int]) -> None:
             del held[:-change]
         assert len(set(held)) == len(held) == allocator.num_used
         assert allocator.num_used + allocator.num_free == 12
+
+
+def test_keys_stand_for_all_that_came_before() -> None:
+    text = np.arange(100, dtype=np.int32)
+    keys: list[bytes] = []
+    extend_keys(keys, text[:40])
+    assert len(keys) == 1
+    extend_keys(keys, text)
+    assert len(set(keys)) == 3
+    other = text.copy()
+    other[0] = 7
+    others: list[bytes] = []
+    extend_keys(others, other)
+    assert not set(others) & set(keys), "blocks of equal tokens after other ones"
+    again: list[bytes] = []
+    extend_keys(again, text[:96])
+    assert again == keys
+
+
+def test_a_released_block_is_found_until_its_memory_is_needed() -> None:
+    allocator = BlockAllocator(3)
+    blocks = allocator.allocate(3)
+    for block, key in zip(blocks, (b"a", b"b", b"c"), strict=True):
+        allocator.set_key(block, key)
+    allocator.release(reversed(blocks))
+    assert (allocator.num_free, allocator.num_idle) == (3, 3)
+    assert allocator.find([b"a", b"b", b"c"]) == blocks and allocator.find([b"x", b"a"]) == []
+    allocator.share(blocks[:1])
+    assert allocator.allocate(1) == blocks[2:], "what was released first"
+    assert allocator.find([b"a", b"b", b"c"]) == blocks[:2]
+    allocator.release(blocks[:1])
+    assert allocator.allocate(2) == [blocks[1], blocks[0]]
+    assert allocator.find([b"a"]) == [] and allocator.num_free == 0
+
+
+def test_of_two_blocks_with_one_key_the_first_keeps_it() -> None:
+    allocator = BlockAllocator(2)
+    first, second = allocator.allocate(2)
+    allocator.set_key(first, b"a")
+    allocator.set_key(second, b"a")
+    allocator.release([second])
+    assert allocator.find([b"a"]) == [first] and allocator.num_idle == 0

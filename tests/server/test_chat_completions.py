@@ -85,6 +85,15 @@ def test_stop_bias_and_content_parts(client: Any) -> None:
     assert client.chat.completions.create(**{**BODY, "messages": parts}).choices[0].message.content == text
 
 
+def test_the_next_turn_reuses_the_one_before(client: Any) -> None:
+    history = [{"role": "user", "content": "Tell me of looms. " * 9}]
+    first = client.chat.completions.create(**{**BODY, "messages": history})
+    assert first.usage.prompt_tokens_details.cached_tokens < 32, "another test's begin at most"
+    turns = [*history, {"role": "assistant", "content": "x"}, {"role": "user", "content": "More."}]
+    second = client.chat.completions.create(**{**BODY, "messages": turns})
+    assert second.usage.prompt_tokens_details.cached_tokens >= first.usage.prompt_tokens // 32 * 32 - 32
+
+
 def test_errors_are_the_clients_own(client: Any) -> None:
     with pytest.raises(openai.NotFoundError, match="another"):
         client.chat.completions.create(**{**BODY, "model": "another"})

@@ -1,10 +1,13 @@
-"""Blocks of the paged KV cache: who holds which, and how many are left."""
+"""Blocks of the paged KV cache: who holds which, what they contain, and how many are left."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
-from weft.types import BLOCK_TOKENS
+from weft.types import BLOCK_TOKENS, Array
+
+_KEY_BYTES = 20
 
 
 def blocks_for(tokens: int) -> int:
@@ -12,39 +15,63 @@ def blocks_for(tokens: int) -> int:
     return (tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS
 
 
+def extend_keys(keys: list[bytes], text: Array) -> None:
+    """Appends to `keys`, those of the first blocks of `text` i32[n], the keys of its other full blocks.
+
+    A block's key stands for all tokens from the begin of the text to the block's end: equal keys, equal
+    prefixes, hence equal bits in the cache.
+    """
+    for block in range(len(keys), len(text) // BLOCK_TOKENS):
+        content = text[block * BLOCK_TOKENS : (block + 1) * BLOCK_TOKENS].tobytes()
+        before = keys[-1] if keys else b""
+        keys.append(hashlib.blake2b(before + content, digest_size=_KEY_BYTES).digest())
+
+
 class BlockAllocator:
     """Hands out the blocks of a cache, each with a count of its holders. For one thread at a time.
 
-    Blocks last given back are handed out first, so that memory that was never touched stays so.
+    A block whose content has a key is found by it, even when nobody holds it any more, until its memory is
+    needed: those released first are handed out first, after those without a key. Of these the last given back
+    come first, so that memory that was never touched stays so.
     """
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
         self._free = list(range(num_blocks - 1, -1, -1))
+        self._idle: dict[int, None] = {}  # without a holder, with a key; in the order of their release
         self._holders = [0] * num_blocks
+        self._keys: list[bytes | None] = [None] * num_blocks
+        self._blocks: dict[bytes, int] = {}  # by their keys
 
     @property
     def num_free(self) -> int:
         """Blocks that nobody holds."""
-        return len(self._free)
+        return len(self._free) + len(self._idle)
 
     @property
     def num_used(self) -> int:
         """Blocks that somebody holds."""
-        return self.num_blocks - len(self._free)
+        return self.num_blocks - self.num_free
+
+    @property
+    def num_idle(self) -> int:
+        """Blocks that nobody holds, kept for a text that begins with the same tokens."""
+        return len(self._idle)
 
     def allocate(self, count: int) -> list[int]:
         """`count` blocks with one holder each; the caller has seen that so many are free."""
-        assert 0 <= count <= len(self._free), f"{count} blocks of {len(self._free)} free ones"
-        taken = [self._free.pop() for _ in range(count)]
+        assert 0 <= count <= self.num_free, f"{count} blocks of {self.num_free} free ones"
+        taken = [self._free.pop() if self._free else self._drop_oldest() for _ in range(count)]
         for block in taken:
             self._holders[block] = 1
         return taken
 
     def share(self, blocks: Iterable[int]) -> None:
-        """Adds a holder to each of `blocks`, which are held already."""
+        """Adds a holder to each of `blocks`, which are held already or have a key."""
         for block in blocks:
-            assert self._holders[block] > 0, f"block {block} is free"
+            if self._holders[block] == 0:
+                assert block in self._idle, f"block {block} is free"
+                del self._idle[block]
             self._holders[block] += 1
 
     def release(self, blocks: Iterable[int]) -> None:
@@ -53,4 +80,37 @@ class BlockAllocator:
             assert self._holders[block] > 0, f"block {block} is free already"
             self._holders[block] -= 1
             if self._holders[block] == 0:
-                self._free.append(block)
+                if self._keys[block] is None:
+                    self._free.append(block)
+                else:
+                    self._idle[block] = None
+
+    def set_key(self, block: int, key: bytes) -> None:
+        """Says what the held `block` contains; where another block has that key, that one keeps it."""
+        assert self._holders[block] > 0, f"block {block} is free"
+        if self._keys[block] is None and key not in self._blocks:
+            self._keys[block] = key
+            self._blocks[key] = block
+
+    def find(self, keys: Iterable[bytes]) -> list[int]:
+        """The blocks with the first of `keys`, as far as there are any without a gap."""
+        found = []
+        for key in keys:
+            block = self._blocks.get(key)
+            if block is None:
+                break
+            found.append(block)
+        return found
+
+    def is_held(self, block: int) -> bool:
+        """Whether somebody holds `block`."""
+        return self._holders[block] > 0
+
+    def _drop_oldest(self) -> int:
+        block = next(iter(self._idle))
+        del self._idle[block]
+        key = self._keys[block]
+        assert key is not None
+        del self._blocks[key]
+        self._keys[block] = None
+        return block

@@ -4,6 +4,9 @@ Each step takes a row of every decoding request, then chunks of prompts up to th
 requests are always the oldest ones: a request is admitted only after all that came before it, and when blocks
 run out the youngest goes back to the head of the queue, to be computed again from its tokens. The policy is
 that of vLLM (Kwon et al., 2023) with prompts in chunks (Agrawal et al., 2023, Sarathi).
+
+Blocks with which an earlier text began are taken from the cache. A request whose next block is about to be
+filled by another's prompt is admitted after that.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from weft.serve.batch import Seats, seat_array
-from weft.serve.kv_blocks import BlockAllocator, blocks_for
+from weft.serve.kv_blocks import BlockAllocator, blocks_for, extend_keys
 from weft.serve.sequence import Purpose, Sequence, Status
 from weft.types import BLOCK_TOKENS, Array
 
@@ -52,6 +55,8 @@ class Scheduler:
         self.decoding: list[Sequence] = []
         self.prefilling: dict[Purpose, list[Sequence]] = {purpose: [] for purpose in Purpose}
         self.num_preemptions = 0
+        self.num_reused_tokens = 0  # of prompts, found in the cache
+        self._coming: set[bytes] = set()  # keys of blocks that prompts are about to fill
         self._max_rows = {Purpose.GENERATE: max_rows, Purpose.SCORE: max_score_rows}
         self._last_purpose = Purpose.SCORE
         self._decoding_seats: Array | None = None  # of `decoding`, while it stays as it is
@@ -97,6 +102,7 @@ class Scheduler:
         self.seats.position[step.seats] += 1
         for sequence, rows in step.chunks:
             sequence.num_computed += rows
+            self._set_keys(sequence, sequence.num_computed)
         ended = [sequence for sequence, _ in step.chunks if sequence.num_computed == len(sequence.known)]
         if ended and step.purpose is Purpose.GENERATE:
             self._begin_decoding(ended)
@@ -150,12 +156,34 @@ class Scheduler:
 
         Without the reserve, a new request would often be preempted in its first steps.
         """
+        if not self.seats.num_free:
+            return False
+        cached = self._cached_blocks(sequence)
+        if self._coming and sequence.purpose is Purpose.GENERATE:
+            following = sequence.block_keys[len(cached) : _most_cached(sequence)]
+            if following and following[0] in self._coming:
+                return False
         needed = blocks_for(min(len(sequence.known) + 1, sequence.max_length))
-        return self.seats.num_free > 0 and self.blocks.num_free >= needed + len(self.decoding)
+        needed -= sum(map(self.blocks.is_held, cached))
+        return self.blocks.num_free >= needed + len(self.decoding)
+
+    def _cached_blocks(self, sequence: Sequence) -> list[int]:
+        """The blocks of the cache that `sequence` begins with; a score needs all its rows computed."""
+        if sequence.purpose is not Purpose.GENERATE:
+            return []
+        extend_keys(sequence.block_keys, sequence.known)
+        return self.blocks.find(sequence.block_keys[: _most_cached(sequence)])
 
     def _admit(self) -> Sequence:
         sequence = self.waiting.popleft()
-        sequence.blocks = self.blocks.allocate(blocks_for(len(sequence.known)))
+        cached = self._cached_blocks(sequence)
+        self.blocks.share(cached)
+        sequence.blocks = cached + self.blocks.allocate(blocks_for(len(sequence.known)) - len(cached))
+        sequence.num_keyed = len(cached)
+        sequence.num_computed = sequence.num_reused = len(cached) * BLOCK_TOKENS
+        self.num_reused_tokens += sequence.num_reused
+        if sequence.purpose is Purpose.GENERATE:
+            self._coming.update(sequence.block_keys[len(cached) :])
         self.seats.take(sequence)
         sequence.status = Status.RUNNING
         self.prefilling[sequence.purpose].append(sequence)
@@ -181,15 +209,30 @@ class Scheduler:
         if not sequences:
             return
         leaving = set(sequences)
+        decoding = leaving.intersection(self.decoding)
         # New lists: the step under way keeps those that it was made with.
         self.decoding = [sequence for sequence in self.decoding if sequence not in leaving]
         for purpose, prefilling in self.prefilling.items():
             self.prefilling[purpose] = [sequence for sequence in prefilling if sequence not in leaving]
         self._decoding_seats = None
         for sequence in sequences:
+            position = int(self.seats.position[sequence.seat])
+            computed = position if sequence in decoding else sequence.num_computed
+            self._set_keys(sequence, min(computed, sequence.num_tokens))
+            self._coming.difference_update(sequence.block_keys[sequence.num_keyed :])
             self.seats.leave(sequence)
-            self.blocks.release(reversed(sequence.blocks))
+            self.blocks.release(reversed(sequence.blocks))  # the end of a text is forgotten before its begin
             sequence.blocks = []
+
+    def _set_keys(self, sequence: Sequence, num_computed: int) -> None:
+        """Lets others find the full blocks of the first `num_computed` tokens of `sequence`."""
+        full = num_computed // BLOCK_TOKENS
+        if full > len(sequence.block_keys):
+            extend_keys(sequence.block_keys, sequence.text(num_computed))
+        for index in range(sequence.num_keyed, full):
+            self.blocks.set_key(sequence.blocks[index], sequence.block_keys[index])
+            self._coming.discard(sequence.block_keys[index])
+        sequence.num_keyed = max(sequence.num_keyed, full)
 
     def _seats_of_decoding(self) -> Array:
         if self._decoding_seats is None:
@@ -198,6 +241,11 @@ class Scheduler:
 
 
 _NO_SEATS: Array = np.zeros(0, np.int64)
+
+
+def _most_cached(sequence: Sequence) -> int:
+    """Blocks that may come from the cache: all before the last token, whose row gives the next one."""
+    return (len(sequence.known) - 1) // BLOCK_TOKENS
 
 
 def _take_chunk(step: Step, sequence: Sequence, rows_left: int) -> int:

@@ -47,6 +47,7 @@ class Sequence:
 
     __slots__ = (
         "alternatives",
+        "block_keys",
         "blocks",
         "cancel_wanted",
         "detokenizer",
@@ -57,7 +58,9 @@ class Sequence:
         "logprobs",
         "max_length",
         "num_computed",
+        "num_keyed",
         "num_preemptions",
+        "num_reused",
         "number",
         "output",
         "params",
@@ -106,13 +109,23 @@ class Sequence:
         self.scores: list[Array] = []
         self.num_computed = 0
         self.num_preemptions = 0
+        self.num_reused = 0  # tokens that the cache held when it was last admitted
         self.blocks: list[int] = []
+        self.block_keys: list[bytes] = []  # of the first blocks of its text; see `kv_blocks.extend_keys`
+        self.num_keyed = 0  # of its blocks, those that others may find
         self.seat = -1
 
     @property
     def num_tokens(self) -> int:
         """Tokens of prompt and answer so far."""
         return len(self.prompt) + len(self.output)
+
+    def text(self, num_tokens: int) -> Array:
+        """Its first `num_tokens` tokens, of prompt and answer, i32[num_tokens]."""
+        if num_tokens <= len(self.known):
+            return self.known[:num_tokens]
+        answered = np.array(self.output[: num_tokens - len(self.prompt)], np.int32)
+        return np.concatenate([self.prompt, answered])
 
     @property
     def finished(self) -> bool:
@@ -123,7 +136,7 @@ class Sequence:
         """Back to the state of a request that has not begun, but for its answer so far."""
         if self.output:
             self.known = np.concatenate([self.prompt, np.array(self.output, np.int32)])
-        self.num_computed = 0
+        self.num_computed = self.num_keyed = 0
         self.num_preemptions += 1
         if self.purpose is Purpose.SCORE:
             self.scores.clear()

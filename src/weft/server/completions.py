@@ -142,7 +142,7 @@ class _Work:
         yield DONE
 
     @property
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, Any]:
         return usage_of(self._prompt_tokens, self._answers)
 
     @property

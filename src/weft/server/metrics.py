@@ -26,6 +26,9 @@ def _lines(service: Service) -> Iterator[str]:
     yield from gauge_lines("weft_requests_waiting", "Answers in the queue.", waiting)
     yield from counter_lines("weft_preemptions_total", "Answers set back for want of KV memory.",
                              scheduler.num_preemptions)  # fmt: skip
+    yield from counter_lines("weft_prefix_tokens_total", "Tokens of prompts found in the cache.",
+                             scheduler.num_reused_tokens)  # fmt: skip
+    yield from gauge_lines("weft_kv_blocks_idle", "Blocks kept for texts that begin alike.", blocks.num_idle)
     yield from gauge_lines("weft_kv_blocks", "Blocks of the KV cache.", blocks.num_blocks)
     yield from gauge_lines("weft_kv_blocks_used", "Blocks that answers hold.", blocks.num_used)
     yield from counter_lines("weft_prompt_tokens_total", "Tokens of prompts.", counted.prompt_tokens)

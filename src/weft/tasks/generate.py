@@ -82,7 +82,9 @@ class Generator:
 
     def request(self, prompt: Prompt, params: SamplingParams, stream: int = 0) -> Sequence:
         """The request that `prompt` makes. Raises PromptError."""
-        tokens = self.tokens_of(prompt)
+        return self._request(self.tokens_of(prompt), params, stream)
+
+    def _request(self, tokens: Array, params: SamplingParams, stream: int) -> Sequence:
         longest = self.engine.limits.max_length
         length = longest if params.max_tokens is None else min(longest, len(tokens) + params.max_tokens)
         stops = params.stop
@@ -104,7 +106,7 @@ class Generator:
         """
         first = self.request(prompt, params)
         params = replace(params, seed=first.seed)
-        return [first, *(self.request(first.prompt, params, stream) for stream in range(1, count))]
+        return [first, *(self._request(first.prompt, params, stream) for stream in range(1, count))]
 
     def scoring_request(self, text: Prompt, num_alternatives: int = 0) -> Sequence:
         """The request for the log-probabilities of `text`, and at each place of the likeliest tokens.
@@ -131,7 +133,7 @@ class Generator:
                 f"Expected token ids from 0 to {self.vocabulary_size - 1}, got {outside}; "
                 "use this model's tokenizer."
             )
-        return tokens.astype(np.int32)
+        return tokens.astype(np.int32, copy=tokens is prompt)  # the caller may change what it passed
 
 
 class Stream:
