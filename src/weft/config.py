@@ -15,6 +15,15 @@ from weft.errors import ConfigError
 QUANT_KINDS = ("f32", "bf16", "q8", "q4")
 KV_DTYPES = ("f16", "f32")
 
+# The largest value of each count that is not a slip of the keyboard.
+_MOST = {
+    "threads": 1024,
+    "teams": 1024,
+    "max_context": 1 << 31,
+    "max_rows": 1 << 16,
+    "max_running": 1 << 16,
+}
+_MAX_BYTES = 1 << 62
 _BYTE_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
 
@@ -49,11 +58,9 @@ class EngineConfig:
     max_running: int = setting(256, "--max-running", help="Most requests that run at once.")
 
     def __post_init__(self) -> None:
-        for name in ("threads", "max_context"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name))
-        for name in ("teams", "max_rows", "max_running"):
-            check_count(name, getattr(self, name))
+        for name, most in _MOST.items():
+            if getattr(self, name) is not None or name not in ("threads", "max_context"):
+                check_count(name, getattr(self, name), most)
         check_choice("quant", self.quant, (None, *QUANT_KINDS))
         check_choice("kv_dtype", self.kv_dtype, KV_DTYPES)
         if self.threads is not None and self.teams > self.threads:
@@ -70,10 +77,12 @@ class EngineConfig:
         return None if self.kv_memory is None else parse_bytes(self.kv_memory)
 
 
-def check_count(name: str, value: object) -> None:
-    """Raises ConfigError unless `value` is a whole number of at least one."""
+def check_count(name: str, value: object, most: int | None = None) -> None:
+    """Raises ConfigError unless `value` is a whole number of at least one, and at most `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"Expected {name} to be a whole number of at least 1, got {value!r}; raise it.")
+    if most is not None and value > most:
+        raise ConfigError(f"Expected {name} of at most {most}, got {value}; lower it.")
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
@@ -91,7 +100,10 @@ def parse_bytes(value: int | str) -> int:
     units = {**_BYTE_UNITS, **_BINARY_UNITS}
     if match is None or match[2] not in units or float(match[1]) == 0:
         raise ConfigError(f"Expected a size in bytes such as 512MiB or 2GB, got {value!r}; write it so.")
-    return int(float(match[1]) * units[match[2]])
+    count = float(match[1]) * units[match[2]]
+    if count > _MAX_BYTES:
+        raise ConfigError(f"Expected a size of less than 4 EiB, got {str(value)[:60]!r}; lower it.")
+    return int(count)
 
 
 def format_bytes(count: float) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +93,8 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process may still take: of the machine, and of its control groups."""
-    free = [_machine_free(root / "proc/meminfo")]
+    """Bytes that this process may still take: of the machine, its control groups, its own limit."""
+    free = [_machine_free(root / "proc/meminfo"), _address_space_free(root / "proc/self/statm")]
     free += [_group_free(folder, "memory.max", "memory.current") for folder in _group_folders(root, "")]
     free += [
         _group_free(folder, "memory.limit_in_bytes", "memory.usage_in_bytes")
@@ -153,6 +154,15 @@ def _machine_free(meminfo: Path) -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return _NO_LIMIT
+
+
+def _address_space_free(statm: Path) -> int:
+    """What is left below this process's own limit of addresses (`ulimit -v`)."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    pages = (_text(statm) or "").partition(" ")[0]
+    if limit == resource.RLIM_INFINITY or not pages.isdigit():
+        return _NO_LIMIT
+    return limit - int(pages) * resource.getpagesize()
 
 
 def _group_free(folder: Path, limit_file: str, used_file: str) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
-from typing import NoReturn
+import warnings
+from typing import NoReturn, TextIO
 
 import click
 
@@ -62,6 +64,7 @@ def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     # weft computes on its own pool; NumPy's library would start threads that only make the start longer.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    warnings.showwarning = _show_warning
     try:
         code = weft.main(prog_name="weft", standalone_mode=False)
         sys.stdout.flush()
@@ -94,12 +97,16 @@ def _report(error: BaseException) -> int:
         case click.ClickException():
             _say(error.format_message())
             return EXIT_FAILURE
-        case OSError() if error.filename is not None and error.strerror:
-            _say(f"{error.filename}: {error.strerror}")
-            return EXIT_FAILURE
-        case WeftError() | OSError() | MemoryError():
-            _say(str(error) or type(error).__name__)
+        case WeftError():
+            _say(str(error))
             return EXIT_USAGE if _is_usage(error) else EXIT_FAILURE
+        case MemoryError():
+            _say("Expected more memory than is left; lower -c or --max-rows, or take a smaller model.")
+            return EXIT_FAILURE
+        case OSError() if error.strerror:
+            place = "the output" if error.filename is None else error.filename
+            _say(f"{place}: {error.strerror}{_way_out(error)}")
+            return EXIT_FAILURE
         case _:
             _say(f"{type(error).__name__}: {error}; this is a fault of weft (WEFT_DEBUG=1 shows where)")
             return EXIT_FAILURE
@@ -110,6 +117,18 @@ def _did_you_mean(name: str) -> str:
 
     close = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
     return f", did you mean {close[0]}?" if close else ""
+
+
+def _way_out(error: OSError) -> str:
+    """What to do about an error of the system, where it is not in its name."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "; make room, or write elsewhere"
+        case errno.ENOENT | errno.ENOTDIR:
+            return "; check the path"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return "; write elsewhere, or allow it"
+    return ""
 
 
 def _help_hint(error: click.UsageError) -> str:
@@ -129,6 +148,18 @@ def _is_usage(error: BaseException) -> bool:
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):
         print("weft: " + " ".join(text.split()), file=sys.stderr)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a line; where in the code it was raised says nothing to who runs a command."""
+    _say(str(message))
 
 
 def _quiet_stdout() -> None:

@@ -38,7 +38,8 @@ def architecture_of(file: GgufFile) -> GgufArchitecture:
     name = file.text("general.architecture")
     if name not in ARCHITECTURES:
         raise ModelFileError(
-            f"{file.name}: the architecture is {shown(name)}, weft runs {', '.join(ARCHITECTURES)}"
+            f"{file.name}: the architecture is {shown(name)}, weft runs {', '.join(ARCHITECTURES)}: "
+            "choose another model"
         )
     if file.integer(f"{name}.expert_count", 0) > 0:
         raise ModelFileError(f"{file.name}: mixtures of experts are not supported: take a dense model")

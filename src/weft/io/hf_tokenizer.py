@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weft.errors import TokenizerError
-from weft.io.json_file import MAX_JSON_BYTES, read_bounded, read_json_object
+from weft.io.json_file import MAX_JSON_BYTES, parse_json_object, read_bounded, read_json_object
 from weft.io.pre_tokenizers import split_rule
 from weft.io.sentencepiece_model import parse_sentencepiece
 from weft.io.tokenizer import SpecialTokens, Tokenizer
@@ -21,12 +21,12 @@ from weft.io.tokenizer_build import (
     build_sentencepiece_unigram,
     tokenizer_errors,
 )
+from weft.io.tokenizer_limits import MAX_TOKENS, check_tokenizer_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as RawTokenizer
 
 _VOCABULARY_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
-_MAX_TOKENS = 1 << 22
 
 
 def tokenizer_from_folder(folder: Path, config: dict[str, Any] | None = None) -> Tokenizer:
@@ -45,14 +45,17 @@ def _raw_tokenizer(folder: Path, settings: dict[str, Any]) -> RawTokenizer:
     from tokenizers import Tokenizer as RawTokenizer
 
     if (folder / "tokenizer.json").is_file():
-        return RawTokenizer.from_buffer(read_bounded(folder / "tokenizer.json", MAX_JSON_BYTES))
+        content = read_bounded(folder / "tokenizer.json", MAX_JSON_BYTES)
+        check_tokenizer_json(parse_json_object(content, "tokenizer.json"), str(folder / "tokenizer.json"))
+        return RawTokenizer.from_buffer(content)
     if (folder / "tokenizer.model").is_file():
         return _from_sentencepiece(folder / "tokenizer.model", settings)
     for vocabulary, merges in _VOCABULARY_FILES:
         if (folder / vocabulary).is_file() and (folder / merges).is_file():
             return _from_vocabulary(folder / vocabulary, folder / merges, settings)
     raise TokenizerError(
-        f"{folder} has no tokenizer: expected tokenizer.json, tokenizer.model, or vocab.json and merges.txt"
+        f"{folder} has no tokenizer: tokenizer.json, tokenizer.model, or vocab.json and merges.txt were "
+        "expected: fetch the whole model"
     )
 
 
@@ -89,8 +92,8 @@ def _tokens_by_id(
     vocabulary: dict[str, Any], added: dict[int, dict[str, Any]], path: Path
 ) -> tuple[list[str], list[int]]:
     ids = [*vocabulary.values(), *added]
-    if not all(type(number) is int and 0 <= number < _MAX_TOKENS for number in ids) or not ids:
-        raise TokenizerError(f"{path}: token ids from 0 to {_MAX_TOKENS} were expected: fetch the file again")
+    if not all(type(number) is int and 0 <= number < MAX_TOKENS for number in ids) or not ids:
+        raise TokenizerError(f"{path}: token ids from 0 to {MAX_TOKENS} were expected: fetch the file again")
     tokens = [""] * (max(ids) + 1)
     types = [NORMAL] * len(tokens)
     for token, number in vocabulary.items():

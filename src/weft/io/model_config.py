@@ -9,6 +9,7 @@ from weft.errors import ModelFileError
 from weft.io.messages import shown
 
 _MOST = 1 << 31
+_REPAIR = "take the model's own configuration"
 # Sizes that shapes and memory depend on -> the largest value that is not a lie.
 _COUNTS = {
     "hidden_size": 1 << 20,
@@ -77,12 +78,12 @@ def _check(config: dict[str, Any], name: str) -> None:
         value = config.get(key)
         if value is not None and (type(value) is not int or not 1 <= value <= most):
             raise ModelFileError(
-                f"{name}: {key} must be a whole number from 1 to {most}, it is {shown(value)}"
+                f"{name}: {key} must be a whole number from 1 to {most}, it is {shown(value)}: {_REPAIR}"
             )
     for key in _NUMBERS:
         value = config.get(key)
         if value is not None and (type(value) not in (int, float) or not math.isfinite(value) or value < 0):
-            raise ModelFileError(f"{name}: {key} must be a positive number, it is {shown(value)}")
+            raise ModelFileError(f"{name}: {key} must be a positive number, it is {shown(value)}: {_REPAIR}")
 
 
 def _fill_heads(config: dict[str, Any], name: str) -> None:
@@ -93,11 +94,15 @@ def _fill_heads(config: dict[str, Any], name: str) -> None:
     config["num_key_value_heads"] = kv_heads
     if heads % kv_heads:
         raise ModelFileError(
-            f"{name}: {heads} attention heads cannot share {kv_heads} key/value heads evenly"
+            f"{name}: {heads} attention heads cannot share {kv_heads} key/value heads evenly: {_REPAIR}"
         )
     if config.get("head_dim") is None:
         if width % heads:
-            raise ModelFileError(f"{name}: hidden_size {width} is not a multiple of {heads} attention heads")
+            raise ModelFileError(
+                f"{name}: hidden_size {width} is not a multiple of {heads} attention heads: {_REPAIR}"
+            )
         config["head_dim"] = width // heads
     if config["head_dim"] % 2 and config.get("model_type") != "gpt2":
-        raise ModelFileError(f"{name}: head_dim {config['head_dim']} is odd, rotary positions need pairs")
+        raise ModelFileError(
+            f"{name}: head_dim {config['head_dim']} is odd, rotary positions need pairs: {_REPAIR}"
+        )

@@ -205,7 +205,8 @@ def _distinct_files(index_path: Path, weight_map: dict[str, Any]) -> list[str]:
     for file in files:
         if not file or "\0" in file or file in (".", "..") or file != os.path.basename(file) or "\\" in file:
             raise ModelFileError(
-                f"{index_path}: weight_map must name files beside the index, it names {file!r}: refused"
+                f"{index_path}: weight_map must name files beside the index, it names {file!r}: refused; "
+                "take the model from another source"
             )
     return list(files)
 
@@ -222,7 +223,8 @@ def _open_shard(index_path: Path, file: str) -> SafetensorsFile:
 def _tensor_of_shard(index_path: Path, shard: SafetensorsFile, name: str) -> TensorSource:
     if name not in shard.tensors:
         raise ModelFileError(
-            f"{index_path} places tensor {shown(name)} in {shard.name}, which has no such tensor"
+            f"{index_path} places tensor {shown(name)} in {shard.name}, which has no such tensor: "
+            "fetch the model again"
         )
     return shard.tensors[name]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,12 +74,8 @@ class Tokenizer:
         plain text, as text from strangers should be. Raises TokenizerError for invalid Unicode.
         """
         raw = self._raw if parse_special else self._without_special()
-        try:
+        with _encoding_errors():
             ids: list[int] = raw.encode(text, add_special_tokens=add_special).ids
-        except (UnicodeEncodeError, TypeError) as error:
-            raise TokenizerError(
-                f"text of valid Unicode was expected: {error}; remove lone surrogates"
-            ) from error
         return ids
 
     def encode_batch(
@@ -89,12 +86,8 @@ class Tokenizer:
         Raises TokenizerError for invalid Unicode in any of them.
         """
         raw = self._raw if parse_special else self._without_special()
-        try:
+        with _encoding_errors():
             encodings = raw.encode_batch(list(texts), add_special_tokens=add_special)
-        except (UnicodeEncodeError, TypeError) as error:
-            raise TokenizerError(
-                f"text of valid Unicode was expected: {error}; remove lone surrogates"
-            ) from error
         return [EncodedText(encoding.ids, encoding.offsets) for encoding in encodings]
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True, continued: bool = False) -> str:
@@ -141,6 +134,24 @@ class Tokenizer:
                 self._plain = type(self._raw).from_str(self._raw.to_str())
                 self._plain.encode_special_tokens = True
             return self._plain
+
+
+@contextlib.contextmanager
+def _encoding_errors() -> Iterator[None]:
+    """Turns what the library raises for a text, also its panics, into TokenizerError."""
+    try:
+        yield
+    except (UnicodeEncodeError, TypeError) as error:
+        raise TokenizerError(
+            f"text of valid Unicode was expected: {error}; remove lone surrogates"
+        ) from error
+    except BaseException as error:
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise TokenizerError(
+            f"a tokenizer that takes any text was expected, this one fails: {reason}; fetch the model again"
+        ) from error
 
 
 class StreamDecoder:

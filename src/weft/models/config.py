@@ -62,6 +62,7 @@ class ModelConfig(TokenModelConfig):
         return CacheType(self.num_layers, self.kv_heads, self.head_dim, dtype)
 
 
+_MAX_WINDOW = (1 << 31) - 1
 _COUNTS = (
     "vocabulary_size",
     "features",
@@ -97,6 +98,10 @@ def layer_windows(
 ) -> tuple[int, ...]:
     """The window of each layer: by `layer_types` where the settings list them, else from `first_layer` on."""
     size = window or 0
+    if not 0 <= size <= _MAX_WINDOW:
+        raise ModelFileError(
+            f"Expected sliding_window from 0 to {_MAX_WINDOW} tokens, got {size}; correct the file."
+        )
     kinds = settings.get("layer_types")
     if not isinstance(kinds, list):
         return tuple(size if layer >= first_layer else 0 for layer in range(num_layers))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from weft.errors import ModelFileError
+from weft.config import format_bytes
+from weft.errors import ConfigError, ModelFileError, OutOfMemoryError
 from weft.io.checkpoint import Checkpoint, fingerprint, open_checkpoint
 from weft.io.packed_cache import PackedKey, PackedModel, open_packed, write_packed
 from weft.io.tensor_source import WEIGHT_KINDS, TensorSource
 from weft.io.tokenizer import Tokenizer
+from weft.machine import available_memory
 from weft.models.config import ModelConfig
+from weft.models.part_shapes import part_shape
 from weft.models.registry import architecture, read_config
 from weft.models.weight_spec import Role, WeightSpec
 from weft.runtime import Pool, Weight, WeightPart
@@ -24,6 +27,8 @@ ModelWeights = dict[str, Weight | Array]
 
 # Changes whenever the same files would be packed into other bytes or under other names.
 PACKING_VERSION = 1
+# Bytes of an element that is requantized, scales aside.
+_TARGET_BYTES = {"f32": 4.0, "bf16": 2.0, "q8": 1.0, "q4": 0.5}
 PANEL_LAYOUT = "panels-of-32"  # of all instruction sets
 
 
@@ -89,38 +94,56 @@ def pack_weights(
     ModelFileError when a tensor is missing, of an unknown kind, or not of the configured shape.
     """
     specs = list(architecture(config.architecture).weight_specs(config, checkpoint.tensors))
+    sources = {spec.name: [_tensor(checkpoint, config, name) for name in spec.parts] for spec in specs}
+    check_fits(checkpoint, sources.values(), quant)
     weights: ModelWeights = {}
     for spec in specs:
-        sources = [_tensor(checkpoint, name) for name in spec.parts]
         if spec.role is Role.VECTOR:
-            weights[spec.name] = _vector(spec, sources)
+            weights[spec.name] = _vector(spec, sources[spec.name])
         else:
-            parts = [_part(source) for source in sources]
-            weights[spec.name] = Weight.pack(pool, parts, spec.interleave and may_interleave, quant)
+            parts = [_part(source) for source in sources[spec.name]]
+            weights[spec.name] = _pack(pool, spec, parts, spec.interleave and may_interleave, quant)
             checkpoint.release()
-    check_shapes(config, weights)
     return weights
 
 
-def check_shapes(config: ModelConfig, weights: Mapping[str, Weight | Array]) -> None:
-    """Raises ModelFileError when the embedding is not what the configuration says; plans check all the
-    rest.
-    """
-    embedding = weights["embedding"]
-    assert isinstance(embedding, Weight)
-    expected = (config.vocabulary_size, config.features)
-    if (embedding.type.n, embedding.type.k) != expected:
-        raise ModelFileError(
-            f"Expected an embedding of {expected} as configured, got {embedding.type}; "
-            "take files that belong together."
+def check_fits(
+    checkpoint: Checkpoint,
+    sources: Iterable[list[TensorSource]],
+    quant: str | None,
+    available_bytes: int | None = None,
+) -> None:
+    """Raises OutOfMemoryError, with the numbers, where the packed weights cannot fit in memory."""
+    available = available_memory() if available_bytes is None else available_bytes
+    tensors = [source for parts in sources for source in parts]
+    needed = sum(int(source.num_elements * _element_bytes(source, quant)) for source in tensors)
+    if needed > available:
+        raise OutOfMemoryError(
+            f"{checkpoint.path}: expected weights that fit in the {format_bytes(available)} of memory that "
+            f"are left, got {format_bytes(needed)} of them; take a smaller model or pass quant."
         )
+
+
+def _element_bytes(source: TensorSource, quant: str | None) -> float:
+    """The least that an element takes when packed."""
+    kept = source.nbytes / max(source.num_elements, 1)
+    return kept if quant is None or len(source.shape) == 1 else _TARGET_BYTES[quant]
+
+
+def _pack(
+    pool: Pool, spec: WeightSpec, parts: list[WeightPart], interleave: bool, quant: str | None
+) -> Weight:
+    try:
+        return Weight.pack(pool, parts, interleave, quant)
+    except ConfigError as error:
+        raise ModelFileError(f"{' + '.join(spec.parts)}: {error}") from error
 
 
 def _key(identity: str, quant: str | None) -> PackedKey:
     return PackedKey(identity, PANEL_LAYOUT, quant or "", PACKING_VERSION)
 
 
-def _tensor(checkpoint: Checkpoint, name: str) -> TensorSource:
+def _tensor(checkpoint: Checkpoint, config: ModelConfig, name: str) -> TensorSource:
     source = checkpoint.tensors.get(name)
     if source is None:
         raise ModelFileError(
@@ -130,7 +153,12 @@ def _tensor(checkpoint: Checkpoint, name: str) -> TensorSource:
     if source.kind not in WEIGHT_KINDS:
         raise ModelFileError(
             f"{checkpoint.path}: expected {name!r} of a weight kind, got {source.kind}; "
-            f"weft reads {', '.join(WEIGHT_KINDS)}."
+            f"weft reads {', '.join(WEIGHT_KINDS)}; take another file of the same model."
+        )
+    if source.shape != (expected := part_shape(config, name)):
+        raise ModelFileError(
+            f"{checkpoint.path}: expected {name!r} of shape {expected} as configured, got {source.shape}; "
+            "take files that belong together."
         )
     return source
 
@@ -139,16 +167,14 @@ def _vector(spec: WeightSpec, sources: list[TensorSource]) -> Array:
     parts = [source.dequantize().reshape(-1) for source in sources]
     vector = np.ascontiguousarray(np.concatenate(parts), dtype=np.float32)
     if not np.all(np.isfinite(vector)):
-        raise ModelFileError(f"Expected finite numbers in {spec.name}, got others; the file is damaged.")
+        raise ModelFileError(
+            f"Expected finite numbers in {' and '.join(spec.parts)}, got others; "
+            "download or copy the model again."
+        )
     return vector
 
 
 def _part(source: TensorSource) -> WeightPart:
-    if len(source.shape) != 2:
-        raise ModelFileError(
-            f"Expected {source.name} to be a matrix, got shape {source.shape}; take files that belong "
-            "together."
-        )
     source = source.materialize()
     n, k = source.shape
     return WeightPart(source.kind, n, k, source.data, source.row_order)

@@ -19,7 +19,7 @@ def specs_of(config: TokenModelConfig) -> list[WeightSpec]:
 
 def part_shapes(config: TokenModelConfig) -> dict[str, tuple[int, ...]]:
     """Shape of each tensor by its Hugging Face name: (n, k) as the model uses it, (n,) for a vector."""
-    return {name: _shape(config, name) for spec in specs_of(config) for name in spec.parts}
+    return {name: part_shape(config, name) for spec in specs_of(config) for name in spec.parts}
 
 
 def weight_shapes(config: TokenModelConfig) -> Iterator[tuple[WeightSpec, tuple[int, ...]]]:
@@ -30,7 +30,8 @@ def weight_shapes(config: TokenModelConfig) -> Iterator[tuple[WeightSpec, tuple[
         yield spec, (sum(shape[0] for shape in parts), *parts[0][1:])
 
 
-def _shape(config: TokenModelConfig, name: str) -> tuple[int, ...]:
+def part_shape(config: TokenModelConfig, name: str) -> tuple[int, ...]:
+    """Shape of the tensor of that Hugging Face name. Raises UnsupportedError for one it does not know."""
     match config:
         case ModelConfig():
             scope, module, kind = ("." + name).rsplit(".", 3)[-3:]

@@ -41,7 +41,7 @@ def read_rope(settings: Settings, head_dim: int, max_context: int) -> RopeConfig
     """The rotary part of a configuration. Raises ModelFileError, or UnsupportedError for an unknown
     scaling.
     """
-    scaling = dict(settings.get("rope_parameters") or {}) | dict(settings.get("rope_scaling") or {})
+    scaling = _parameters(settings, "rope_parameters") | _parameters(settings, "rope_scaling")
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in KINDS:
         raise UnsupportedError(
@@ -58,6 +58,10 @@ def read_rope(settings: Settings, head_dim: int, max_context: int) -> RopeConfig
             "correct the configuration."
         )
     return RopeConfig(theta, rotary_dim, max_context, kind, scaling)
+
+
+def _parameters(settings: Settings, name: str) -> dict[str, Any]:
+    return dict(setting(settings, name, dict, {}))
 
 
 def rotary_frequencies(rope: RopeConfig, context: int | None = None) -> RotaryFrequencies:
@@ -92,9 +96,9 @@ def _plain(theta: float, rotary_dim: int) -> Array:
 
 def _factor(rope: RopeConfig) -> float:
     factor = setting(rope.scaling, "factor", float)
-    if not factor >= 1:
+    if not 1 <= factor < math.inf:
         raise ModelFileError(
-            f"Expected a rotary factor of at least 1, got {factor}; correct the configuration."
+            f"Expected a finite rotary factor of at least 1, got {factor}; correct the configuration."
         )
     return float(factor)
 

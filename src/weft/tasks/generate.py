@@ -119,9 +119,8 @@ class Generator:
 
     def tokens_of(self, prompt: Prompt) -> Array:
         """Token ids i32[n] of a text or of token ids. Raises PromptError, TokenizerError."""
-        if isinstance(prompt, str):
-            return np.array(self.tokenizer.encode(prompt), np.int32)
-        tokens = np.asarray(prompt)
+        tokens = np.array(self.tokenizer.encode(prompt), np.int64) if isinstance(prompt, str) else prompt
+        tokens = np.asarray(tokens)
         if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
             raise PromptError(
                 f"Expected a prompt as text or as a list of token ids, got {str(prompt)[:60]!r}; "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from weft.config import EngineConfig
-from weft.errors import ConfigError
+from weft.errors import ConfigError, ModelFileError
 from weft.io.sources import resolve
 from weft.io.tokenizer import Tokenizer
 from weft.machine import default_threads
@@ -20,6 +20,7 @@ from weft.runtime import Executable, KvCache, Pool, compile
 from weft.serve.engine import Engine, EngineLimits
 from weft.serve.kv_budget import plan_kv_budget
 from weft.serve.plan_runner import PlanRunner
+from weft.serve.sampling import SamplingParams
 from weft.tasks.chat import Chatter, Message
 from weft.tasks.completion import Completion
 from weft.tasks.generate import Generator, Prompt, Stream
@@ -183,4 +184,9 @@ def _end_ids(loaded: LoadedModel) -> list[int]:
 def _defaults(loaded: LoadedModel) -> dict[str, Any]:
     """What the model's files recommend for sampling."""
     settings: Mapping[str, Any] = loaded.generation_config
-    return {name: settings[name] for name in _RECOMMENDED if settings.get(name) is not None}
+    recommended = {name: settings[name] for name in _RECOMMENDED if settings.get(name) is not None}
+    try:
+        SamplingParams(**recommended)
+    except ConfigError as error:
+        raise ModelFileError(f"generation_config.json of the model: {error}") from error
+    return recommended
