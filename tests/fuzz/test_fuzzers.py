@@ -1,4 +1,4 @@
-"""Both file readers under a few thousand damaged inputs each; `make soak` gives them a million."""
+"""File readers and loading under some damaged inputs each; `make soak` gives them far more."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ def test_the_fuzzer_notices_faults(fault: Callable[[bytes], object], monkeypatch
 def test_seeds_are_well_formed() -> None:
     for data in fuzz_gguf._SEEDS[:4]:
         parse_gguf(memoryview(data), "seed")
+
+
+def test_loading_survives_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("weft._native", reason="the native core is not built")
+    from tests.fuzz import fuzz_models
+
+    monkeypatch.setenv("WEFT_CACHE", "0")
+
+    outcomes = fuzz(fuzz_models.make, fuzz_models.read, 400, seed=20)
+    assert outcomes["read"] > 50 and outcomes["ModelFileError"] > 100 and outcomes["TokenizerError"] > 10

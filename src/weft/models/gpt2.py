@@ -39,7 +39,7 @@ class Gpt2Config(ModelConfig):
 def read_config(architecture: str, settings: Settings) -> Gpt2Config:
     """The configuration in `settings`, a config.json. Raises ModelFileError, UnsupportedError."""
     _refuse_variants(settings)
-    activation = settings.get("activation_function", "gelu_new")
+    activation = setting(settings, "activation_function", str, "gelu_new")
     if activation not in ACTIVATIONS:
         raise UnsupportedError(
             f"Expected an activation_function among {', '.join(ACTIVATIONS)}, got {str(activation)[:40]!r}; "
