@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -62,6 +62,40 @@ def test_a_fetch_that_breaks_off_leaves_no_model(lone_weft: Weft, hub: FileServe
     assert lone_weft("pull", REPOSITORY, "-q", env={"HF_ENDPOINT": hub.url}).returncode == 1
     assert json.loads(lone_weft.ok("list", "--json"))["models"] == []
     lone_weft.ok("pull", REPOSITORY, "-q", env={"HF_ENDPOINT": hub.url})
+
+
+def wrong_content(hub: FileServer) -> None:
+    path = f"/{REPOSITORY}/resolve/main/model.safetensors"
+    hub.files[path] = hub.files[path][:-4] + b"\0\0\0\1"
+
+
+def wrong_length(hub: FileServer) -> None:
+    hub.lie_about_length = 7
+
+
+def circle(hub: FileServer) -> None:
+    path = f"/{REPOSITORY}/resolve/main/model.safetensors"
+    del hub.files[path]
+    hub.redirects[path] = hub.url + path
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (wrong_content, "other content than it promised"),
+        (wrong_length, "were promised"),
+        (circle, "answers 302"),
+    ],
+)
+def test_broken_downloads_are_one_line_and_no_model(
+    lone_weft: Weft, hub: FileServer, spoil: Callable[[FileServer], None], expected: str
+) -> None:
+    lone_weft.environment["HF_ENDPOINT"] = hub.url
+    spoil(hub)
+    assert expected in lone_weft.fails(1, "pull", REPOSITORY, "-q")
+    home = Path(lone_weft.environment["WEFT_HOME"])
+    assert [path.name for path in (home / "models").iterdir() if path.name != ".partial"] == []
+    assert list(home.rglob("*.safetensors")) == [], "nothing under the final name of a file"
 
 
 def test_progress_in_a_terminal(lone_weft: Weft, hub: FileServer) -> None:

@@ -154,3 +154,25 @@ def test_json_answers(server: FileServer) -> None:
     assert fetch_json(server.url + "/ok") == {"a": 1}
     with pytest.raises(ModelFileError, match="not valid JSON"):
         fetch_json(server.url + "/bad")
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+def test_redirects_in_a_circle_are_refused(server: FileServer, tmp_path: Path, hops: int) -> None:
+    for hop in range(hops):
+        server.redirects[f"/{hop}"] = f"{server.url}/{(hop + 1) % hops}"
+    with pytest.raises(ModelNotFoundError, match="answers 302"):
+        download(RemoteFile(server.url + "/0"), tmp_path / "m")
+    assert len(server.requests) < 20 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("lie", [-1000, 1000])
+def test_a_length_that_lies_gives_no_file(server: FileServer, tmp_path: Path, lie: int) -> None:
+    """Announced and promised lengths differ, or bytes that were announced never come."""
+    server.lie_about_length = lie
+    with pytest.raises(ModelFileError, match="were promised"):
+        download(remote(server), tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    unknown = RemoteFile(server.url + "/file", None, DIGEST)
+    with pytest.raises((ModelFileError, ModelNotFoundError)):
+        download(unknown, tmp_path / "n")
+    assert not (tmp_path / "n").exists()
