@@ -48,6 +48,7 @@ soak: test-environment
 	PATH=$(abspath $(BIN)):$$PATH PYTHON=$(abspath $(BIN))/python tools/sanitize.sh all tools/sanitize_generation.py
 	tools/emulate_avx512.sh
 	tools/check_aarch64.sh
+	PYTHON=$(abspath $(BIN))/python tools/check_package.sh
 
 bench: test-environment
 	$(BIN)/python benchmarks/compare.py
