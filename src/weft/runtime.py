@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from weft.errors import PlanError, UnsupportedError
+from weft.errors import ConfigError, PlanError, UnsupportedError
 from weft.machine import MachineLimits
 from weft.plan import Node, Parameter, Plan, State, Value
 from weft.types import Array, CacheType, TensorType, WeightType
@@ -138,6 +138,10 @@ class WeightPart:
     k: int
     data: Any
     row_order: Array | None = None
+
+    def __post_init__(self) -> None:
+        if max(abs(self.n), abs(self.k)) >= 1 << 63:
+            raise ConfigError(f"Expected sizes of 64 bits, got {self.n} and {self.k}; correct them.")
 
 
 class Weight:

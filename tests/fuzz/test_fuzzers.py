@@ -49,3 +49,11 @@ def test_loading_survives_damage(monkeypatch: pytest.MonkeyPatch) -> None:
 
     outcomes = fuzz(fuzz_models.make, fuzz_models.read, 400, seed=20)
     assert outcomes["read"] > 50 and outcomes["ModelFileError"] > 100 and outcomes["TokenizerError"] > 10
+
+
+def test_packing_survives_lies() -> None:
+    pytest.importorskip("weft._native", reason="the native core is not built")
+    from tests.fuzz import fuzz_weights
+
+    outcomes = fuzz(fuzz_weights.make, fuzz_weights.read, RUNS, seed=20)
+    assert outcomes["read"] > 200 and outcomes["ConfigError"] > 1000
