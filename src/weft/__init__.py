@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from weft.errors import (
         ConfigError,
+        DataError,
         Interrupted,
         ModelFileError,
         ModelNotFoundError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         PromptError,
         ThreadError,
         TokenizerError,
+        TrainingError,
         UnsupportedError,
         WeftError,
     )
@@ -26,12 +28,18 @@ if TYPE_CHECKING:
     from weft.serve.sampling import SamplingParams
     from weft.tasks.completion import Completion, Piece
     from weft.tasks.model import Model, load
+    from weft.tasks.train import train, trainer
+    from weft.train.config import TrainConfig
+    from weft.train.report import Callback, StepReport, TrainingResult
+    from weft.train.trainer import Trainer
 
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Callback": "weft.train.report",
     "Completion": "weft.tasks.completion",
     "ConfigError": "weft.errors",
+    "DataError": "weft.errors",
     "Interrupted": "weft.errors",
     "Model": "weft.tasks.model",
     "ModelFileError": "weft.errors",
@@ -42,11 +50,18 @@ _PLACES = {
     "Pool": "weft.runtime",
     "PromptError": "weft.errors",
     "SamplingParams": "weft.serve.sampling",
+    "StepReport": "weft.train.report",
     "ThreadError": "weft.errors",
     "TokenizerError": "weft.errors",
+    "TrainConfig": "weft.train.config",
+    "Trainer": "weft.train.trainer",
+    "TrainingError": "weft.errors",
+    "TrainingResult": "weft.train.report",
     "UnsupportedError": "weft.errors",
     "WeftError": "weft.errors",
     "load": "weft.tasks.model",
+    "train": "weft.tasks.train",
+    "trainer": "weft.tasks.train",
 }
 
 __all__ = [  # noqa: RUF022 - `load` first, as one meets it
@@ -56,8 +71,16 @@ __all__ = [  # noqa: RUF022 - `load` first, as one meets it
     "Piece",
     "SamplingParams",
     "Pool",
+    "train",
+    "trainer",
+    "TrainConfig",
+    "Trainer",
+    "Callback",
+    "StepReport",
+    "TrainingResult",
     "WeftError",
     "ConfigError",
+    "DataError",
     "Interrupted",
     "ModelFileError",
     "ModelNotFoundError",
@@ -66,6 +89,7 @@ __all__ = [  # noqa: RUF022 - `load` first, as one meets it
     "PromptError",
     "ThreadError",
     "TokenizerError",
+    "TrainingError",
     "UnsupportedError",
 ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weft.cli.options import engine_flags, flag, given, model_flag, one_model, sampling_flags
+from weft.cli.options import adapter_flag, engine_flags, flag, given, model_flag, one_model, sampling_flags
 from weft.config import EngineConfig
 from weft.serve.sampling import SamplingParams
 
@@ -29,6 +29,7 @@ Ctrl-C stops an answer.'''
 @click.command("chat")
 @click.argument("name", required=False, metavar="[MODEL]")
 @model_flag(required=False)
+@adapter_flag
 @flag("-p", "--prompt", help="Answer this one message and leave.")
 @flag("--system", help="The system text: how the model shall answer.")
 @flag("-n", "--max-tokens", type=int, help="Most tokens of an answer; by default what the context holds.")
@@ -50,6 +51,7 @@ def _chat(
     model: str,
     engine: dict[str, Any],
     settings: dict[str, Any],
+    adapter: str | None,
     prompt: str | None,
     system: str | None,
     quiet: bool,
@@ -58,7 +60,7 @@ def _chat(
     from weft.tasks.chat import Conversation
     from weft.tasks.model import load
 
-    with load(model, **engine) as loaded:
+    with load(model, adapter=adapter, **engine) as loaded:
         conversation = Conversation(loaded.chatter, system)
         conversation.check()  # a model without a chat template is refused before anybody types
         session = _Session(loaded, conversation, settings, quiet)

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from weft.cli.options import engine_flags, flag, given, model_flag, sampling_flags
+from weft.cli.options import adapter_flag, engine_flags, flag, given, model_flag, sampling_flags
 from weft.config import EngineConfig
 from weft.serve.sampling import SamplingParams
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 @click.command("generate")
 @model_flag()
+@adapter_flag
 @flag("-p", "--prompt", help="The prompt; by default what comes on stdin.")
 @flag(
     "-f",
@@ -97,7 +98,7 @@ def _generate(
     from weft.tasks.model import load
 
     with ExitStack() as open_things:
-        loaded = open_things.enter_context(load(model, **engine))
+        loaded = open_things.enter_context(load(model, adapter=values["adapter"], **engine))
         if values["trace_path"]:
             from weft.serve.trace import trace_to
 

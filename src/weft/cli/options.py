@@ -55,6 +55,13 @@ def model_flag(required: bool = True) -> Callable[[Command], Command]:
     return flag("-m", "--model", required=required, metavar="MODEL", help="Name, folder or file of a model.")
 
 
+def adapter_flag(command: Command) -> Command:
+    """Adds --adapter."""
+    return flag("--adapter", metavar="ADAPTER", help="Adapter to answer with: its folder, or a run's.")(
+        command
+    )
+
+
 def flag(*names: str, **attributes: Any) -> Callable[[Command], Command]:
     """A click option with its environment twin: WEFT_ and its longest flag in capitals."""
     longest = max((name for name in names if name.startswith("--")), key=len)
@@ -92,7 +99,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Com
         attributes["is_flag"] = True
     elif metadata["choices"]:
         attributes["type"] = click.Choice(metadata["choices"])
-    elif field.name == "stop":
+    elif field.name == "stop" or hint == tuple[str, ...]:
         attributes["multiple"] = True
         attributes["type"] = _WholeText()
         attributes["default"] = ()

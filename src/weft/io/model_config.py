@@ -47,6 +47,11 @@ def normalized_config(raw: dict[str, Any], name: str) -> dict[str, Any]:
     for alias, common in _GPT2_ALIASES.items():
         if alias in config:
             config.setdefault(common, config[alias])
+    if config.get("model_type") == "gpt2":
+        # A GGUF file has the common names alone.
+        for alias, common in _GPT2_ALIASES.items():
+            if common in config:
+                config.setdefault(alias, config[common])
     if config.get("model_type") == "gpt2" and "hidden_size" in config:
         config.setdefault("intermediate_size", config.get("n_inner") or _four_times(config["hidden_size"]))
         config.setdefault("tie_word_embeddings", True)

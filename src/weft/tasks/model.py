@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as List
 from pathlib import Path
 from typing import Any, Self
@@ -28,12 +28,15 @@ from weft.tasks.score import score
 from weft.types import Array, DType
 
 MAX_SCORE_ROWS = 64  # rows of logits that a scoring step holds at once
+LoadFunction = Callable[[Path, Pool, str | None], LoadedModel]
+"""Gets a model's weights from a path, packed on a pool, requantized where asked."""
 _RECOMMENDED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def load(
     model: str | os.PathLike[str],
     *,
+    adapter: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     teams: int = EngineConfig.teams,
     quant: str | None = None,
@@ -45,11 +48,16 @@ def load(
 ) -> Model:
     """The model of that name, folder or file, ready to answer.
 
-    Keywords: see `EngineConfig`. Raises ModelNotFoundError, ModelFileError, ConfigError, UnsupportedError,
-    OutOfMemoryError.
+    adapter: the folder of a LoRA adapter, or of the run that trained it; it is joined with the model's
+    weights. Other keywords: see `EngineConfig`. Raises ModelNotFoundError, ModelFileError, ConfigError,
+    UnsupportedError, OutOfMemoryError.
     """
     config = EngineConfig(threads, teams, quant, kv_dtype, max_context, kv_memory, max_rows, max_running)
-    return Model(resolve(model), config)
+    if adapter is None:
+        return Model(resolve(model), config)
+    from weft.tasks.export import fused_model
+
+    return Model(fused_model(os.fspath(model), os.fspath(adapter)), config)
 
 
 class Model:
@@ -59,12 +67,12 @@ class Model:
     request.
     """
 
-    def __init__(self, path: Path, config: EngineConfig) -> None:
+    def __init__(self, path: Path, config: EngineConfig, load: LoadFunction = load_model) -> None:
         self.path = path
         self.config = config
         self.pool = _make_pool(config)
         try:
-            self._loaded = load_model(path, self.pool, config.quant)
+            self._loaded = load(path, self.pool, config.quant)
             self._make_engine()
         except BaseException:
             self.pool.close()

@@ -78,7 +78,9 @@ class ModelTrainable:
     def evaluate(self, slices: Sequence[Slice]) -> list[SliceResult]:
         """The losses alone; gradients stay as they are."""
         evaluation = self._evaluation
-        return [_result(slice_, evaluation.run(self._inputs(evaluation.plan, slice_))) for slice_ in slices]
+        return [
+            slice_result(slice_, evaluation.run(self._inputs(evaluation.plan, slice_))) for slice_ in slices
+        ]
 
     def locate_fault(self, slices: Sequence[Slice]) -> str | None:
         """The operation of the step in which the first value that is not finite appears, or None."""
@@ -121,14 +123,11 @@ class ModelTrainable:
     def _run_on(self, team: _Team, slice_: Slice) -> SliceResult:
         """Adds the slice's gradient to the team's own."""
         inputs = self._inputs(self._plan, slice_)
-        return _result(slice_, team.executable.run(inputs, team=team.index))
+        return slice_result(slice_, team.executable.run(inputs, team=team.index))
 
     def _inputs(self, plan: Plan, slice_: Slice) -> dict[str, Array]:
         """What a run of `plan` takes for `slice_`."""
-        inputs = {**slice_.inputs(), "seed": self._seed}
-        if (windows := plan.inputs.get("windows")) is not None:
-            inputs["windows"] = last_tokens(slice_.tokens, slice_.sequences, windows.type.columns)
-        return {name: inputs[name] for name in plan.inputs}
+        return plan_inputs(plan, slice_, self._seed)
 
     def _add(self, gradients: Mapping[str, Array]) -> None:
         """Adds a slice's gradients to the sum, and sets them to zero."""
@@ -149,6 +148,14 @@ class _Team:
     gradients: Mapping[str, Array]
 
 
+def plan_inputs(plan: Plan, slice_: Slice, seed: Array | None = None) -> dict[str, Array]:
+    """What a run of `plan` takes for `slice_`. seed u32[1, 2]: for plans that draw random numbers."""
+    inputs = slice_.inputs() | ({} if seed is None else {"seed": seed})
+    if (windows := plan.inputs.get("windows")) is not None:
+        inputs["windows"] = last_tokens(slice_.tokens, slice_.sequences, windows.type.columns)
+    return {name: inputs[name] for name in plan.inputs}
+
+
 def last_tokens(tokens: Array, sequences: Array, count: int) -> Array:
     """The last `count` tokens of each row's sequence, its own last; token 0 before the first.
 
@@ -163,7 +170,8 @@ def last_tokens(tokens: Array, sequences: Array, count: int) -> Array:
     return windows
 
 
-def _result(slice_: Slice, outputs: Mapping[str, Array]) -> SliceResult:
+def slice_result(slice_: Slice, outputs: Mapping[str, Array]) -> SliceResult:
+    """The losses of the rows that count, of a run's outputs."""
     counted = slice_.loss_weights[:, 0] > 0
     loss = outputs["loss"][counted].astype(np.float64)
     return SliceResult(float(loss.sum()), int(counted.sum()), int(outputs["correct"][counted].sum()))

@@ -27,6 +27,7 @@ from weft.train.origin import Origin, open_origin
 from weft.train.report import Callback
 from weft.train.run_folder import RunFolder
 from weft.train.schedules import Schedule
+from weft.train.tensorboard import TensorBoardWriter
 from weft.train.trainable import Trainable
 from weft.train.trainer import Trainer, TrainingParts
 from weft.types import Array
@@ -46,7 +47,7 @@ class Machinery:
 
 
 MakeMachinery = Callable[[TrainConfig, Origin, dict[str, Array]], Machinery]
-MakeSampler = Callable[[Origin, Machinery], Callable[[str], str]]
+MakeSampler = Callable[[TrainConfig, Origin, Machinery], Callable[[str], str] | None]
 
 # Peak learning rates that suit the kind of run, where none is given.
 _SCRATCH_RATE, _FULL_RATE, _ADAPTER_RATE = 1e-3, 5e-5, 2e-4
@@ -135,7 +136,8 @@ def _assemble(
             )
     if not RunFolder.holds_run(folder.path):
         folder.begin(config)
-    return Trainer(config, parts, folder, callbacks)
+    board = [TensorBoardWriter(folder.path / "tensorboard")] if config.tensorboard else []
+    return Trainer(config, parts, folder, [*callbacks, *board])
 
 
 def resolved(config: TrainConfig, origin: Origin, num_rows: int) -> TrainConfig:
@@ -173,8 +175,9 @@ def _parts(
         export=lambda path: export_result(config, origin, model.weights, path),
         valid=data.valid,
         token_bytes=bytes_of_tokens(origin.tokenizer, origin.config.vocabulary_size),
-        sample=make_sampler(origin, machinery) if make_sampler is not None else None,
+        sample=make_sampler(config, origin, machinery) if make_sampler is not None else None,
         close=machinery.close,
+        memory_bytes=machinery.memory_bytes,
     )
 
 

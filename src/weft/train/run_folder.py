@@ -43,7 +43,7 @@ class RunFolder:
 
     def read_config(self) -> TrainConfig:
         """The settings that the run began with. Raises ConfigError."""
-        return config_of(read_settings(self.path / _CONFIG))
+        return read_run_config(self.path)
 
     def begin(self, config: TrainConfig) -> None:
         """Writes what explains the run: config.yaml and README.md. Raises TrainingError."""
@@ -63,6 +63,11 @@ class RunFolder:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def read_run_config(path: Path) -> TrainConfig:
+    """The settings of the run in a folder, whoever holds it. Raises ConfigError."""
+    return config_of(read_settings(path / _CONFIG))
 
 
 def _locked(path: Path) -> IO[Any]:

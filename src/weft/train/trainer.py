@@ -30,7 +30,7 @@ from weft.train.schedules import Schedule
 from weft.train.trainable import Trainable
 from weft.types import Array
 
-_WEIGHTS, _OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
+WEIGHTS_FILE, _OPTIMIZER_FILE = "weights.safetensors", "optimizer.safetensors"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class TrainingParts:
     token_bytes: Array | None = None
     sample: Callable[[str], str] | None = None
     close: Callable[[], None] = lambda: None
+    memory_bytes: int | None = None
 
 
 class Trainer:
@@ -84,6 +85,11 @@ class Trainer:
     def total_steps(self) -> int:
         """Steps of the whole run."""
         return self._parts.schedule.steps
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Memory that the run needs at its peak, where it is known."""
+        return self._parts.memory_bytes
 
     def resume(self) -> int:
         """Goes back to the newest whole checkpoint of the folder; the steps done by then, 0 without one.
@@ -177,7 +183,7 @@ class Trainer:
     def save(self) -> Path:
         """Begins to write a checkpoint of the present step; it appears when it is whole."""
         step = self.progress.step
-        arrays = {_WEIGHTS: self.weights, _OPTIMIZER: self._parts.optimizer.state}
+        arrays = {WEIGHTS_FILE: self.weights, _OPTIMIZER_FILE: self._parts.optimizer.state}
         state = {"progress": self.progress.state(), "data": self._parts.data_key, "seed": self.config.seed}
         self._store.best = self.progress.best_step
         self._store.save(step, arrays, state)
@@ -276,15 +282,15 @@ class Trainer:
                 "Expected the data that the run began with, got other content; restore it, or start a new "
                 "run in another folder."
             )
-        _copy(content.arrays[_WEIGHTS], self.weights, "weights")
-        _copy(content.arrays[_OPTIMIZER], self._parts.optimizer.state, "optimizer state")
+        _copy(content.arrays[WEIGHTS_FILE], self.weights, "weights")
+        _copy(content.arrays[_OPTIMIZER_FILE], self._parts.optimizer.state, "optimizer state")
         self.progress = Progress.of(content.state["progress"])
         self._saved_step = self.progress.step
 
     def _load_weights(self, checkpoint: Path) -> None:
         from weft.train.checkpoint.files import read_checkpoint
 
-        _copy(read_checkpoint(checkpoint).arrays[_WEIGHTS], self.weights, "weights")
+        _copy(read_checkpoint(checkpoint).arrays[WEIGHTS_FILE], self.weights, "weights")
 
     def _save_if_whole(self) -> None:
         if self._whole and self.progress.step and self._saved_step != self.progress.step:

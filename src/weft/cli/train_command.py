@@ -1,0 +1,55 @@
+"""weft train: trains or fine-tunes a model in a run folder; progress goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from weft.cli.options import flag, given, setting_flags
+from weft.train.config import TrainConfig, config_of, read_settings
+
+
+@click.command("train")
+@flag(
+    "-c", "--config", "config_path", type=click.Path(dir_okay=False), help="YAML file of settings; flags win."
+)
+@flag(
+    "--resume", metavar="RUN", help="Go on with the run in this folder; auto: with this one, if it was begun."
+)
+@setting_flags(TrainConfig)
+@flag("-q", "--quiet", is_flag=True, help="No progress.")
+def command(config_path: str | None, resume: str | None, quiet: bool, **values: Any) -> None:
+    """Train or fine-tune a model.
+
+    A model of weft's own sizes (gpt2-tiny, llama-tiny, lstm, perceptron, or a YAML file of sizes) is trained
+    from scratch, any other one is fine-tuned. The run folder holds config.yaml, log.jsonl, checkpoints/ and,
+    at the end, final/. Ctrl-C saves and leaves; --resume goes on to the same bits.
+    """
+    settings = given(TrainConfig, values)
+    if config_path is not None:
+        settings = {**read_settings(config_path), **settings}
+    config_of(settings)  # wrong settings are said before anything is opened
+    if resume is None and not settings.get("model"):
+        raise click.UsageError("Expected a model to train, got none; pass --model, or --resume RUN.")
+    sys.exit(_train(resume, settings, quiet))
+
+
+def _train(resume: str | None, settings: dict[str, Any], quiet: bool) -> int:
+    # Here, since they bring numpy and the native core: `weft train --help` needs neither.
+    from weft.cli.main import EXIT_INTERRUPTED
+    from weft.cli.train_progress import PlainProgress, RichProgress
+    from weft.tasks.train import trainer
+
+    progress = PlainProgress() if quiet or not sys.stderr.isatty() else RichProgress()
+    progress.quiet = quiet
+    with trainer(resume=resume, callbacks=[progress], **settings) as made:
+        progress.introduce(made)
+        result = made.run()
+    if result.reason == "interrupted":
+        progress.say(f"saved after {result.steps} steps; go on with: weft train --resume {result.folder}")
+        return EXIT_INTERRUPTED
+    print(result.final or Path(result.folder))
+    return 0

@@ -1,0 +1,73 @@
+"""Models in other formats: a Hugging Face folder, a GGUF file, torch's state dictionary; adapters fused."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from weft.errors import UnsupportedError
+from weft.io.atomic_file import atomic_file
+from weft.io.cache_paths import fused_folder
+from weft.io.checkpoint import fingerprint
+from weft.io.gguf_export import export_gguf
+from weft.io.hf_writer import write_folder
+from weft.io.sources import resolve
+from weft.models.lstm import LstmConfig
+from weft.train.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_folder
+from weft.train.master import Master, open_master
+from weft.train.master_weights import split_parts
+
+
+def export_folder(model: str, folder: Path, dtype: str = "bfloat16", adapter: str | None = None) -> None:
+    """Writes `model` (see `open_master`) as a Hugging Face folder, which transformers and weft load."""
+    write_master(open_master(model, adapter), folder, dtype)
+
+
+def write_master(master: Master, folder: Path, dtype: str) -> None:
+    """Writes weights, configuration and tokenizer as a Hugging Face folder."""
+    origin = master.origin
+    write_folder(folder, origin.text_files(), split_parts(origin.config, master.weights), dtype)
+
+
+def export_gguf_file(model: str, path: Path, kind: str = "f16", adapter: str | None = None) -> None:
+    """Writes `model` as a GGUF file, which llama.cpp and weft load. kind: of its matrices."""
+    master = open_master(model, adapter)
+    tensors = split_parts(master.origin.config, master.weights)
+    export_gguf(path, master.origin.text_files(), tensors, kind, path.stem)
+
+
+def export_state(model: str, path: Path, adapter: str | None = None) -> None:
+    """Writes `model` as a state dictionary of float32 tensors, for torch.load and load_state_dict.
+
+    Names are those of Hugging Face's classes, or of torch's Embedding, LSTM and Linear. Raises
+    UnsupportedError without torch.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise UnsupportedError(
+            "Expected torch to write a .pth file, got none; pip install 'weft[torch]'."
+        ) from error
+    master = open_master(model, adapter)
+    config = master.origin.config
+    state = {name: torch.from_numpy(np.array(array)) for name, array in split_parts(config, master.weights)}
+    if isinstance(config, LstmConfig):
+        # torch has a second bias of the gates, which adds nothing that the first one cannot.
+        for layer in range(config.num_layers):
+            state[f"lstm.bias_hh_l{layer}"] = torch.zeros(4 * config.hidden_features)
+    with atomic_file(path) as file:
+        torch.save(state, file)
+
+
+def fused_model(model: str, adapter: str) -> Path:
+    """The folder of `model` with `adapter` in its weights, made once and kept in the cache."""
+    folder = adapter_folder(Path(adapter))
+    digest = hashlib.sha256(fingerprint(resolve(model)).encode())
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        digest.update((folder / name).read_bytes())
+    fused = fused_folder() / digest.hexdigest()[:32]
+    if not fused.is_dir():
+        export_folder(model, fused, adapter=str(folder))
+    return fused

@@ -1,0 +1,99 @@
+"""The native core as the machinery of a run: a pool of threads, plans bound to weights, the update."""
+
+from __future__ import annotations
+
+import math
+
+from weft.config import format_bytes
+from weft.errors import OutOfMemoryError, UnsupportedError
+from weft.machine import available_memory, default_threads
+from weft.models.adapter import AdapterSettings
+from weft.models.config import ModelConfig, TokenModelConfig
+from weft.models.loader import pack_weights
+from weft.models.training import LossSettings, build_evaluation_plan, build_training_plan
+from weft.optimizer_runtime import OptimizerKernel
+from weft.runtime import Pool
+from weft.train.config import TrainConfig
+from weft.train.model_trainable import Frozen, ModelTrainable, TrainingPlans
+from weft.train.origin import Origin
+from weft.train.prepare import Machinery
+from weft.types import Array
+
+
+def native_machinery(config: TrainConfig, origin: Origin, weights: dict[str, Array]) -> Machinery:
+    """A pool with `weights` bound to plans of training; where they are an adapter's, over the model's own
+    weights, packed. Raises OutOfMemoryError where it cannot fit.
+    """
+    pool = make_pool(config.threads, config.teams)
+    try:
+        frozen = _frozen(config, origin, pool)
+        model = ModelTrainable(
+            training_plans(config, origin.config),
+            weights,
+            pool,
+            max_rows=config.rows_per_slice * config.max_seq_length,
+            frozen=frozen,
+            num_slices=math.ceil(config.rows_per_step / config.rows_per_slice),
+            seed=config.seed,
+        )
+        check_memory(config, model)
+    except BaseException:
+        pool.close()
+        raise
+    return Machinery(model, OptimizerKernel(pool), pool.close, memory_bytes=needed_bytes(config, model))
+
+
+def make_pool(threads: int | None, teams: int) -> Pool:
+    """A pool of so many threads, by default those that the machine grants."""
+    return Pool(threads or max(default_threads(), teams), teams)
+
+
+def training_plans(config: TrainConfig, model: TokenModelConfig) -> TrainingPlans:
+    """How to make the plans of a run."""
+    loss = LossSettings(config.label_smoothing, config.z_loss)
+    compute = "bf16" if config.dtype == "bf16" else "f32"
+    adapter = adapter_settings(config)
+    return TrainingPlans(
+        train=lambda weights, rows: build_training_plan(
+            model, weights, rows, loss, compute, config.grad_checkpoint, adapter
+        ),
+        # Evaluation is of the plain loss, so that runs with other settings can be compared.
+        evaluate=lambda weights, rows: build_evaluation_plan(
+            model, weights, rows, LossSettings(), compute, adapter
+        ),
+    )
+
+
+def adapter_settings(config: TrainConfig) -> AdapterSettings | None:
+    """The adapter of a resolved `config`, if it trains one."""
+    if not config.lora:
+        return None
+    assert config.alpha is not None
+    return AdapterSettings(config.rank, config.alpha, config.lora_dropout)
+
+
+def needed_bytes(config: TrainConfig, model: ModelTrainable) -> int:
+    """Peak memory of the run: weights, gradients, activations, and the optimizer's moments."""
+    moments = {"adamw": 2, "adam": 2, "sgd": 1 if config.momentum > 0 else 0}[config.optimizer]
+    return model.memory_bytes + moments * sum(weight.nbytes for weight in model.weights.values())
+
+
+def check_memory(config: TrainConfig, model: ModelTrainable) -> None:
+    """Raises OutOfMemoryError where the moments, which are not there yet, cannot fit."""
+    missing = needed_bytes(config, model) - model.memory_bytes
+    free = available_memory()
+    if missing > free:
+        raise OutOfMemoryError(
+            f"Expected {format_bytes(missing)} more of memory for the optimizer, got {format_bytes(free)}; "
+            "train an adapter with --lora, take --optimizer sgd, or a smaller model."
+        )
+
+
+def _frozen(config: TrainConfig, origin: Origin, pool: Pool) -> Frozen | None:
+    if not config.lora:
+        return None
+    if origin.checkpoint is None or not isinstance(origin.config, ModelConfig):
+        raise UnsupportedError(
+            "Expected a model with attention, from files, under an adapter, got another; leave lora out."
+        )
+    return pack_weights(origin.checkpoint, origin.config, pool, config.quant, may_interleave=False)
