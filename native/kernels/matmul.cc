@@ -13,6 +13,7 @@
 #include "kernels/matmul_avx512.inl"
 #elif defined(WEFT_KERNELS_AVX2)
 #include "kernels/matmul_avx2.inl"
+#include "kernels/matmul_avx2_group.inl"
 #include "kernels/matmul_avx2_codes.inl"
 #include "kernels/matmul_avx2_few.inl"
 #else

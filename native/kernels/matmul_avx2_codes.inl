@@ -7,7 +7,6 @@ namespace weft::kernels::WEFT_KERNELS {
 namespace {
 
 using FourBytes = const uint8_t (*)[4];
-using EightFloats = const float (*)[8];
 
 // Sums of codes times the same four bytes of a row in all lanes: begun, and continued. Codes are unsigned bytes
 // whose products are added in 16 bits, or 16-bit pairs whose products are added in 32.
@@ -61,56 +60,6 @@ inline void add_scaled(float* acc, F32 dot, F32 scale, F32 minimum, F32 x_scale,
   store(acc, fma(mul(scale, x_scale), dot, sum));
 }
 
-// The same with scale and minimum read where they are needed, as long as all registers hold dots.
-template <bool kMinimum>
-inline void add_scaled_from(float* acc, F32 dot, const float* scale, const float* minimum, F32 x_scale, F32 x_sum) {
-  F32 factor;
-  asm("vmulps %[scale], %[x_scale], %[factor]"
-      : [factor] "=x"(factor) : [x_scale] "x"(x_scale), [scale] "m"(*reinterpret_cast<EightFloats>(scale)));
-  F32 sum = load(acc);
-  if (kMinimum)
-    asm("vfmadd231ps %[minimum], %[x_sum], %[sum]"
-        : [sum] "+x"(sum) : [x_sum] "x"(x_sum), [minimum] "m"(*reinterpret_cast<EightFloats>(minimum)));
-  store(acc, fma(factor, dot, sum));
-}
-
-// One group, or half of one, of kRows rows times two vectors of columns: kSteps of four bytes of a row each.
-template <class Dots, int kRows, int kSteps, int kRowBytes, bool kMinimum>
-inline void add_group(const uint8_t* codes, const float* scale, const float* minimum, const uint8_t* x,
-                      const float* x_scales, float* acc) {
-  I32 sums[kRows][2];
-  const I32 first0 = load_bytes(codes), first1 = load_bytes(codes + 32);
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) Dots::begin(sums[r], first0, first1, x + r * kRowBytes);
-#pragma GCC unroll 16
-  for (int step = 1; step < kSteps; ++step) {
-    const I32 codes0 = load_bytes(codes + step * 128), codes1 = load_bytes(codes + step * 128 + 32);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) Dots::add(sums[r], codes0, codes1, x + r * kRowBytes + step * 4);
-  }
-  F32 dots[kRows][2];
-  const I32 ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r)
-    for (int c = 0; c < 2; ++c) dots[r][c] = _mm256_cvtepi32_ps(Dots::to_i32(sums[r][c], ones));
-#pragma GCC unroll 2
-  for (int r = 0; r < kRows && r < 2; ++r) {
-    const F32 x_scale = broadcast(x_scales[2 * r]), x_sum = broadcast(x_scales[2 * r + 1]);
-    add_scaled_from<kMinimum>(acc + r * 32, dots[r][0], scale, minimum, x_scale, x_sum);
-    add_scaled_from<kMinimum>(acc + r * 32 + 8, dots[r][1], scale + 8, minimum + 8, x_scale, x_sum);
-  }
-  if constexpr (kRows > 2) {
-    const F32 scale0 = load(scale), scale1 = load(scale + 8);
-    const F32 minimum0 = kMinimum ? load(minimum) : zero(), minimum1 = kMinimum ? load(minimum + 8) : zero();
-#pragma GCC unroll 8
-    for (int r = 2; r < kRows; ++r) {
-      const F32 x_scale = broadcast(x_scales[2 * r]), x_sum = broadcast(x_scales[2 * r + 1]);
-      add_scaled<kMinimum>(acc + r * 32, dots[r][0], scale0, minimum0, x_scale, x_sum);
-      add_scaled<kMinimum>(acc + r * 32 + 8, dots[r][1], scale1, minimum1, x_scale, x_sum);
-    }
-  }
-}
-
 // 4-bit panels. Unpacked: codes [8 k/4][32 n][4 k] in bytes, scales [32], minimums [32].
 struct PanelQ4 {
   static constexpr int64_t kTileRows = 6;
@@ -134,8 +83,7 @@ struct PanelQ4 {
     for (int64_t group = 0; group < groups; ++group) {
       const float* scales = reinterpret_cast<const float*>(unpacked + kCodeBytes);
       for (int half = 0; half < 2; ++half)
-        add_group<ByteDots, kRows, 8, 32, kMinimum>(unpacked + 64 * half, scales + 16 * half, scales + 16 * half + 32,
-                                                    x.values, x.scales, acc + 16 * half);
+        add_bytes_group<kRows, kMinimum>(unpacked + 64 * half, scales + 16 * half, x.values, x.scales, acc + 16 * half);
       unpacked += kUnpackedBytes;
       x.values += x.values_step;
       x.scales += x.scales_step;
@@ -176,9 +124,8 @@ struct PanelQ8 {
   static inline void add_part(const uint8_t* unpacked, const Rows& x, int part, float* acc) {
     const float* scales = reinterpret_cast<const float*>(unpacked + kCodeBytes) + 32 * part;
     for (int half = 0; half < 2; ++half)
-      add_group<PairDots, kRows, kSteps, 64, kMinimum>(unpacked + part * 1024 + 64 * half, scales + 16 * half,
-                                                       scales + 16 * half + 32, x.values + part * 32, x.scales,
-                                                       acc + 16 * half);
+      add_pairs_group<kRows, kSteps, kMinimum>(unpacked + part * 1024 + 64 * half, scales + 16 * half,
+                                               x.values + part * 32, x.scales, acc + 16 * half);
   }
 
   template <int kRows, int kScales, bool kMinimum>
