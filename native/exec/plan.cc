@@ -20,6 +20,12 @@ uint64_t next_run() {
   return counter.fetch_add(1, std::memory_order_relaxed) + 1;
 }
 
+// A plan with a cache serves requests, often a few rows of many; others run over all of their rows.
+Pages pages_for(const PlanSpec& spec) {
+  const auto has_cache = [](const PlanNode& node) { return !node.spec.caches.empty(); };
+  return std::any_of(spec.nodes.begin(), spec.nodes.end(), has_cache) ? Pages::kNormal : Pages::kHuge;
+}
+
 struct Extent {
   size_t begin, end;
 };
@@ -46,7 +52,7 @@ bool rows_collide(const PlanSpec& spec, const Ref& a, const Ref& b) {
 }  // namespace
 
 Plan::Plan(PlanSpec spec, const Kernels& kernels)
-    : spec_(std::move(spec)), kernels_(kernels), arena_(spec_.arena_bytes, "a plan's activations") {
+    : spec_(std::move(spec)), kernels_(kernels), arena_(spec_.arena_bytes, "a plan's activations", pages_for(spec_)) {
   check_buffers();
   for (const PlanNode& node : spec_.nodes) {
     for (const Ref& ref : node.in) check_ref(ref);
@@ -96,7 +102,7 @@ void Plan::make_ops(const Kernels& kernels) {
     shared_bytes = std::max(shared_bytes, ops_.back()->shared_bytes());
     scratch_bytes_ = std::max(scratch_bytes_, ops_.back()->scratch_bytes());
   }
-  shared_ = Region(shared_bytes, "a plan's shared scratch");
+  shared_ = Region(shared_bytes, "a plan's shared scratch", pages_for(spec_));
   rows_.resize(spec_.dims.size());
   inputs_.resize(spec_.inputs.size());
   for (const PlanNode& node : spec_.nodes) {

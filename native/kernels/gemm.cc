@@ -90,7 +90,15 @@ void multiply_rows(const GemmTile& tile, int64_t rows, const uint8_t* a, const u
   }
 }
 
-// Strips of A that stay in the second cache, times each strip of B, which stays in the first.
+// Part `index` of `count` of the bytes [from, from + bytes), towards the second cache.
+inline void prefetch_part(const uint8_t* from, int64_t bytes, int64_t index, int64_t count) {
+  const int64_t lines = (bytes + 63) / 64;
+  for (int64_t line = index * lines / count; line < (index + 1) * lines / count; ++line)
+    __builtin_prefetch(from + line * 64, 0, 2);
+}
+
+// Strips of A that stay in the second cache, times each strip of B, which stays in the first. While they go by the
+// next strip of B is fetched.
 template <GemmForm kForm>
 void multiply_tile(const GemmTile& tile) {
   const int64_t a_bytes = gemm_strip_bytes(kForm, kTileRows, tile.k);
@@ -103,6 +111,7 @@ void multiply_tile(const GemmTile& tile) {
       const uint8_t* b = tile.b + column / kTileColumns * b_bytes;
       for (int64_t strip = first; strip < last; ++strip) {
         const int64_t row = strip * kTileRows, rows = tile.rows - row;
+        if (column + kTileColumns < tile.columns) prefetch_part(b + b_bytes, b_bytes, strip - first, last - first);
         Place place;
         place.sums = tile.sums + (column / kTileColumns * a_strips + strip) * kTileSums;
         place.bias = tile.bias ? tile.bias + column : nullptr;

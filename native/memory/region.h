@@ -5,12 +5,15 @@
 
 namespace weft {
 
+// kHuge asks for pages of 2 MB: faster where all of it is used, a waste where little is.
+enum class Pages { kNormal, kHuge };
+
 // Owns one anonymous mapping. Movable, not copyable.
 class Region {
  public:
   Region() = default;
   // Throws Error(kMemory), naming `purpose`, when the system refuses.
-  Region(size_t bytes, const char* purpose);
+  Region(size_t bytes, const char* purpose, Pages pages = Pages::kNormal);
   ~Region();
   Region(Region&& other) noexcept;
   Region& operator=(Region&& other) noexcept;

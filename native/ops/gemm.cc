@@ -9,7 +9,7 @@ namespace weft {
 namespace {
 
 constexpr int64_t kPackRows = 96;       // a multiple of every width and of a panel's outputs
-constexpr int64_t kColumnsPerTile = 96;  // what a tile's rows and columns come from: the second cache holds
+constexpr int64_t kColumnsPerTile = 192;  // what a tile's rows and columns come from: the second cache holds
                                          // its rows of A, its sums and a strip of B
 constexpr size_t kAlignment = 64;
 
