@@ -29,6 +29,7 @@ class WeftPeer:
         if threads != self.threads:
             self.model, self.threads = weft.load(self.path, threads=threads), threads
         assert self.model is not None
+        self.model.engine.forget_prefixes()  # a prompt is computed whole each time, as the peers do
         completions = self.model.generate(
             [list(prompt) for prompt in prompts], max_tokens=max_tokens, temperature=0.0, ignore_eos=True
         )

@@ -77,3 +77,15 @@ def test_of_two_blocks_with_one_key_the_first_keeps_it() -> None:
     allocator.set_key(second, b"a")
     allocator.release([second])
     assert allocator.find([b"a"]) == [first] and allocator.num_idle == 0
+
+
+def test_what_is_forgotten_is_not_found() -> None:
+    allocator = BlockAllocator(4)
+    held, idle = allocator.allocate(1), allocator.allocate(2)
+    for block in [*held, *idle]:
+        allocator.set_key(block, bytes([block]))
+    allocator.release(idle)
+    assert allocator.num_idle == 2
+    allocator.forget()
+    assert (allocator.num_idle, allocator.num_free) == (0, 3)
+    assert allocator.find([bytes([held[0]])]) == held and not allocator.find([bytes([idle[0]])])

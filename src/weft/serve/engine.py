@@ -133,6 +133,10 @@ class Engine:
             sequence.cancel_wanted = True
             self._inbox.append(sequence)
 
+    def forget_prefixes(self) -> None:
+        """Forgets the begins of finished texts, so that the next requests compute all of theirs."""
+        self._driver.run_between_steps(self.scheduler.blocks.forget, lambda: False)
+
     def close(self) -> None:
         """Ends all requests with an error after the step under way; gives back threads and memory."""
         with self._arrival_lock:

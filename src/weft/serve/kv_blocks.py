@@ -102,6 +102,11 @@ class BlockAllocator:
             found.append(block)
         return found
 
+    def forget(self) -> None:
+        """Frees all blocks that are kept for texts to come."""
+        while self._idle:
+            self._free.append(self._drop_oldest())
+
     def is_held(self, block: int) -> bool:
         """Whether somebody holds `block`."""
         return self._holders[block] > 0

@@ -179,6 +179,7 @@ def _run(model: Model, work: Work) -> tuple[float, list[list[int]]]:
     """Tokens a second of one run, and the answers' tokens."""
     engine = model.engine
     sequences = _requests(model, work)
+    engine.forget_prefixes()
     begin = time.perf_counter()
     engine.submit(sequences)
     engine.run_until(lambda: all(sequence.output for sequence in sequences))
