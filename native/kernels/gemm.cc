@@ -131,15 +131,16 @@ void multiply(const GemmTile* tile) {
 }
 
 template <int64_t kWidth>
-void pack_width(GemmForm form, const GemmSource& source, int64_t rows, int64_t k, void* strips) {
-  float* to = static_cast<float*>(strips);
-  if (form == GemmForm::kF32) return pack_strips<GemmForm::kF32, kWidth>(source, rows, k, to);
-  pack_strips<kBF16Form, kWidth>(source, rows, k, to);
+void pack_width(GemmForm form, const GemmSource& source, int64_t rows, int64_t k, float* to, int64_t strip_words) {
+  if (form == GemmForm::kF32) return pack_strips<GemmForm::kF32, kWidth>(source, rows, k, to, strip_words);
+  pack_strips<kBF16Form, kWidth>(source, rows, k, to, strip_words);
 }
 
-void pack(GemmForm form, const GemmSource* source, int64_t width, int64_t rows, int64_t k, void* strips) {
-  if (width == kTileRows) return pack_width<kTileRows>(form, *source, rows, k, strips);
-  pack_width<kTileColumns>(form, *source, rows, k, strips);
+void pack(GemmForm form, const GemmSource* source, int64_t width, int64_t rows, int64_t k, void* strips,
+          int64_t strip_bytes) {
+  float* to = static_cast<float*>(strips);
+  if (width == kTileRows) return pack_width<kTileRows>(form, *source, rows, k, to, strip_bytes / 4);
+  pack_width<kTileColumns>(form, *source, rows, k, to, strip_bytes / 4);
 }
 
 void add_column_sums(const float* x, int64_t row_stride, int64_t rows, int64_t columns, float* sums) {

@@ -55,8 +55,10 @@ struct GemmKernels {
   int64_t rows_in_cache;  // rows of A whose block should stay in the second cache
   GemmForm bf16_form;     // what products in bfloat16 are packed as
 
-  // Packs inputs [0, k) of `rows` rows as consecutive strips of `width`, either tile_rows or panel_columns.
-  void (*pack)(GemmForm form, const GemmSource* source, int64_t width, int64_t rows, int64_t k, void* strips);
+  // Packs inputs [0, k) of `rows` rows as strips of `width`, either tile_rows or panel_columns, that are
+  // `strip_bytes` apart: gemm_strip_bytes() of all inputs of the block, of which these may be a part.
+  void (*pack)(GemmForm form, const GemmSource* source, int64_t width, int64_t rows, int64_t k, void* strips,
+               int64_t strip_bytes);
 
   void (*multiply)(const GemmTile* tile);
 

@@ -45,16 +45,20 @@ inline void store_words(int32_t* to, __m256i words) {
 
 inline void transpose(__m256 (&r)[8]) {
   __m256 pairs[8], quads[8];
+#pragma GCC unroll 4
   for (int i = 0; i < 8; i += 2) {
     pairs[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
     pairs[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
   }
+#pragma GCC unroll 2
   for (int i = 0; i < 8; i += 4) {
+#pragma GCC unroll 2
     for (int j = 0; j < 2; ++j) {
       quads[i + 2 * j] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0x44);
       quads[i + 2 * j + 1] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0xee);
     }
   }
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     r[i] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
     r[i + 4] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
@@ -64,45 +68,61 @@ inline void transpose(__m256 (&r)[8]) {
 template <GemmForm kForm>
 constexpr int64_t kInputsOfWord = kForm == GemmForm::kBF16Pairs ? 2 : 1;
 
-// Inputs [0, count) of up to eight rows, whose values by input are in `at`, as kCount words of each.
+// kCount rows of a strip, all there, at eight inputs. In registers: every loop must be unrolled.
 template <GemmForm kForm, int64_t kWidth, int kCount>
-inline void store_inputs(const __m256 (&at)[8], int64_t count, int32_t* to) {
+inline void pack_whole(const GemmSource& source, const float* from, int32_t* to) {
   constexpr int64_t kStep = kInputsOfWord<kForm>;
-  if (count == 8) {
+  __m256 at[8];
+  if (source.k_stride == 1) {
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < 8; i += kStep)
-      store_words<kCount>(to + i / kStep * kWidth, words_of<kForm>(at[i], at[i + kStep - 1]));
+    for (int row = 0; row < 8; ++row)
+      at[row] = row < kCount ? _mm256_loadu_ps(from + row * source.row_stride) : _mm256_setzero_ps();
+    transpose(at);
   } else {
-    for (int64_t i = 0; i < count; i += kStep)
-      store_words<kCount>(to + i / kStep * kWidth, words_of<kForm>(at[i], at[i + kStep - 1]));
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) at[i] = _mm256_loadu_ps(from + i * source.k_stride);
   }
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < 8; i += kStep)
+    store_words<kCount>(to + i / kStep * kWidth, words_of<kForm>(at[i], at[i + kStep - 1]));
 }
 
-// kCount rows of a strip, of which `rows` exist, at inputs [i, i + 8).
+// The same at the edges: `rows` and `inputs` of them exist, the others become zeros.
 template <GemmForm kForm, int64_t kWidth, int kCount>
-inline void pack_piece(const GemmSource& source, const float* from, int64_t rows, int64_t inputs, int32_t* to) {
+__attribute__((noinline)) void pack_edge(const GemmSource& source, const float* from, int64_t rows, int64_t inputs,
+                                         int32_t* to) {
+  constexpr int64_t kStep = kInputsOfWord<kForm>;
   __m256 at[8];
   if (source.k_stride == 1) {
     for (int row = 0; row < 8; ++row)
       at[row] = row < kCount && row < rows ? load_up_to(from + row * source.row_stride, inputs) : _mm256_setzero_ps();
     transpose(at);
-  } else if (inputs == 8 && rows >= 8) {  // what follows a narrower piece exists and may be read
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) at[i] = _mm256_loadu_ps(from + i * source.k_stride);
   } else {
     for (int i = 0; i < 8; ++i)
       at[i] = i < inputs ? load_up_to(from + i * source.k_stride, rows) : _mm256_setzero_ps();
   }
-  store_inputs<kForm, kWidth, kCount>(at, inputs, to);
+  for (int64_t i = 0; i < inputs; i += kStep)
+    store_words<kCount>(to + i / kStep * kWidth, words_of<kForm>(at[i], at[i + kStep - 1]));
 }
 
-// Eight inputs of all strips, then the next: rows stored along inputs are read straight through.
+template <GemmForm kForm, int64_t kWidth, int kCount>
+inline void pack_piece(const GemmSource& source, const float* from, int64_t rows, int64_t inputs, int32_t* to) {
+  // What follows a narrower piece of a matrix stored by input is read, too, so it must exist.
+  if (inputs == 8 && rows >= (source.k_stride == 1 ? kCount : 8)) {
+    pack_whole<kForm, kWidth, kCount>(source, from, to);
+  } else {
+    pack_edge<kForm, kWidth, kCount>(source, from, rows, inputs, to);
+  }
+}
+
+// Stored by row: strip after strip, while the rows of the next one are fetched. Stored by input: eight inputs of all
+// strips, then the next, so that memory is read straight through.
 template <GemmForm kForm, int64_t kWidth>
-void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* strips) {
+void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* strips, int64_t strip_words) {
   int32_t* to = reinterpret_cast<int32_t*>(strips);
   constexpr int64_t kStep = kInputsOfWord<kForm>;
   constexpr int kRest = kWidth % 8;
-  const int64_t strip_words = (k + kStep - 1) / kStep * kWidth, num_strips = (rows + kWidth - 1) / kWidth;
+  const int64_t num_strips = (rows + kWidth - 1) / kWidth;
   const auto pack_one = [&](int64_t strip, int64_t i) __attribute__((always_inline)) {
     const int64_t first = strip * kWidth, inputs = k - i < 8 ? k - i : 8;
     const float* from = source.data + first * source.row_stride + i * source.k_stride;
@@ -115,8 +135,15 @@ void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* strip
                                        rows - first - (kWidth - kRest), inputs, words + kWidth - kRest);
   };
   if (source.k_stride == 1) {
-    for (int64_t strip = 0; strip < num_strips; ++strip)
-      for (int64_t i = 0; i < k; i += 8) pack_one(strip, i);
+    for (int64_t strip = 0; strip < num_strips; ++strip) {
+      for (int64_t i = 0; i < k; i += 8) {
+        if (i % 16 == 0 && strip + 1 < num_strips) {
+          const float* next = source.data + (strip + 1) * kWidth * source.row_stride + i;
+          for (int64_t row = 0; row < kWidth; ++row) __builtin_prefetch(next + row * source.row_stride);
+        }
+        pack_one(strip, i);
+      }
+    }
   } else {
     for (int64_t i = 0; i < k; i += 8)
       for (int64_t strip = 0; strip < num_strips; ++strip) pack_one(strip, i);

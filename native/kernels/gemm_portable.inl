@@ -31,8 +31,8 @@ inline float rounded_to_bf16(float value) {
 }
 
 template <GemmForm kForm, int64_t kWidth>
-void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* to) {
-  for (int64_t first = 0; first < rows; first += kWidth, to += k * kWidth) {
+void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* to, int64_t strip_words) {
+  for (int64_t first = 0; first < rows; first += kWidth, to += strip_words) {
     const int64_t count = rows - first < kWidth ? rows - first : kWidth;
     for (int64_t i = 0; i < k; ++i) {
       const float* from = source.data + first * source.row_stride + i * source.k_stride;

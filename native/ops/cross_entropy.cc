@@ -185,7 +185,7 @@ class CrossEntropy final : public Op {
       uint8_t* strip = shared(args, &Places::packed_logits) +
                        packed_offset(form_, kernels_.tile_rows, chunk.rows, blocks, block, first);
       pack_operand(kernels_, form_, operand, kernels_.tile_rows, first, count, blocks.first(block), blocks.size(block),
-                   strip, nullptr);
+                   strip, gemm_strip_bytes(form_, kernels_.tile_rows, blocks.size(block)), nullptr);
     }
   }
 

@@ -8,7 +8,18 @@ namespace weft {
 
 namespace {
 
-constexpr int64_t kPackRows = 96;       // a multiple of every width and of a panel's outputs
+// What a tile packs; its rows are a multiple of every width and of a panel's outputs. An operand that is stored by
+// input is read along its rows, so many of them at once.
+struct PackShape {
+  int64_t rows, inputs;
+};
+constexpr PackShape kPackByRow = {96, kGemmBlock};
+constexpr PackShape kPackByInput = {768, kGemmBlockStep};
+
+PackShape pack_shape(const GemmOperand& operand) {
+  return operand.weight || operand.source.k_stride == 1 ? kPackByRow : kPackByInput;
+}
+
 constexpr int64_t kColumnsPerTile = 192;  // what a tile's rows and columns come from: the second cache holds
                                          // its rows of A, its sums and a strip of B
 constexpr size_t kAlignment = 64;
@@ -55,7 +66,7 @@ void unpack(const GemmKernels& kernels, const Weight& weight, int64_t first, int
 }  // namespace
 
 void pack_operand(const GemmKernels& kernels, GemmForm form, const GemmOperand& operand, int64_t width, int64_t first,
-                  int64_t count, int64_t first_input, int64_t k, void* strips, float* unpacked) {
+                  int64_t count, int64_t first_input, int64_t k, void* strips, int64_t strip_bytes, float* unpacked) {
   GemmSource source = operand.source;
   if (!operand.weight) {
     source.data += first * source.row_stride + first_input * source.k_stride;
@@ -66,7 +77,7 @@ void pack_operand(const GemmKernels& kernels, GemmForm form, const GemmOperand& 
     unpack(kernels, *operand.weight, first, count, first_input, k, unpacked);
     source = {unpacked, 1, count};
   }
-  kernels.pack(form, &source, width, count, k, strips);
+  kernels.pack(form, &source, width, count, k, strips, strip_bytes);
 }
 
 int64_t packed_offset(GemmForm form, int64_t width, int64_t rows, const GemmBlocks& blocks, int64_t block, int64_t row) {
@@ -86,8 +97,8 @@ GemmWork::GemmWork(const GemmKernels& kernels, const GemmProduct& product, int n
   int64_t& tiles = product.packed_b ? row_tiles_ : column_tiles_;
   const int64_t most = product.packed_b ? row_strips_ : column_strips_;
   while (row_tiles_ * column_tiles_ % num_threads != 0 && tiles < most) ++tiles;
-  if (product.packed_a) pack_tiles_a_ = blocks_.count * divide_up(product.sizes.rows, kPackRows);
-  if (product.packed_b) pack_tiles_b_ = blocks_.count * divide_up(product.sizes.columns, kPackRows);
+  if (product.packed_a) pack_tiles_a_ = num_pack_tiles(product.a, product.sizes.rows);
+  if (product.packed_b) pack_tiles_b_ = num_pack_tiles(product.b, product.sizes.columns);
 }
 
 size_t GemmWork::packed_a_bytes(const GemmKernels& kernels, GemmForm form, const GemmSizes& sizes) {
@@ -111,7 +122,7 @@ ScratchParts scratch_parts(const GemmKernels& kernels, GemmForm, const GemmSizes
   const int64_t padded_rows = divide_up(rows, kernels.tile_rows) * kernels.tile_rows;
   const int64_t padded_columns = divide_up(columns, kernels.panel_columns) * kernels.panel_columns;
   const int64_t own = packs_a && packs_b ? 0 : packs_a ? padded_columns : padded_rows;
-  const int64_t unpacked = std::max(kPackRows, own);
+  const int64_t unpacked = std::max(kPackByRow.rows, own);
   const bool needs_sums = most.inputs > kGemmBlock;
   return {needs_sums ? aligned(static_cast<size_t>(padded_rows * padded_columns) * sizeof(float)) : 0,
           aligned(static_cast<size_t>(own * kGemmBlock) * sizeof(float)),
@@ -126,18 +137,30 @@ size_t GemmWork::scratch_bytes(const GemmKernels& kernels, GemmForm form, const 
   return parts.sums + parts.strips + parts.values;
 }
 
-void GemmWork::pack(int64_t tile, void* scratch) const {
-  if (tile < pack_tiles_a_)
-    return pack_rows(product_.a, kernels_.tile_rows, product_.sizes.rows, product_.packed_a, tile, scratch);
-  pack_rows(product_.b, kernels_.panel_columns, product_.sizes.columns, product_.packed_b, tile - pack_tiles_a_, scratch);
+int64_t GemmWork::num_pack_tiles(const GemmOperand& operand, int64_t rows) const {
+  const PackShape shape = pack_shape(operand);
+  return blocks_.count * divide_up(blocks_.length, shape.inputs) * divide_up(rows, shape.rows);
 }
 
-void GemmWork::pack_rows(const GemmOperand& operand, int64_t width, int64_t rows, uint8_t* packed, int64_t tile,
+void GemmWork::pack(int64_t tile, void* scratch) const {
+  if (tile < pack_tiles_a_)
+    return pack_part(product_.a, kernels_.tile_rows, product_.sizes.rows, product_.packed_a, tile, scratch);
+  pack_part(product_.b, kernels_.panel_columns, product_.sizes.columns, product_.packed_b, tile - pack_tiles_a_, scratch);
+}
+
+void GemmWork::pack_part(const GemmOperand& operand, int64_t width, int64_t rows, uint8_t* packed, int64_t tile,
                          void* scratch) const {
-  const int64_t block = tile % blocks_.count, first = tile / blocks_.count * kPackRows;
-  uint8_t* strips = packed + packed_offset(product_.form, width, rows, blocks_, block, first);
-  pack_operand(kernels_, product_.form, operand, width, first, std::min(kPackRows, rows - first), blocks_.first(block),
-               blocks_.size(block), strips, static_cast<float*>(scratch));
+  const PackShape shape = pack_shape(operand);
+  const int64_t parts = divide_up(blocks_.length, shape.inputs);
+  const int64_t part = tile % parts, block = tile / parts % blocks_.count, first = tile / parts / blocks_.count * shape.rows;
+  const int64_t first_input = part * shape.inputs, size = blocks_.size(block);
+  const int64_t k = std::min(shape.inputs, size - first_input);
+  if (k <= 0) return;
+  uint8_t* strips = packed + packed_offset(product_.form, width, rows, blocks_, block, first) +
+                    gemm_strip_bytes(product_.form, width, first_input);
+  pack_operand(kernels_, product_.form, operand, width, first, std::min(shape.rows, rows - first),
+               blocks_.first(block) + first_input, k, strips, gemm_strip_bytes(product_.form, width, size),
+               static_cast<float*>(scratch));
 }
 
 void GemmWork::multiply(int64_t tile, void* scratch) const {
@@ -172,13 +195,13 @@ void GemmWork::multiply(int64_t tile, void* scratch) const {
       work.a = product_.packed_a + packed_offset(form, kernels_.tile_rows, sizes.rows, blocks_, block, row);
     } else {
       pack_operand(kernels_, form, product_.a, kernels_.tile_rows, row, work.rows, blocks_.first(block), work.k,
-                   own_strips, values);
+                   own_strips, gemm_strip_bytes(form, kernels_.tile_rows, work.k), values);
     }
     if (product_.packed_b) {
       work.b = product_.packed_b + packed_offset(form, kernels_.panel_columns, sizes.columns, blocks_, block, column);
     } else {
       pack_operand(kernels_, form, product_.b, kernels_.panel_columns, column, work.columns, blocks_.first(block),
-                   work.k, own_strips, values);
+                   work.k, own_strips, gemm_strip_bytes(form, kernels_.panel_columns, work.k), values);
     }
     kernels_.multiply(&work);
   }

@@ -43,10 +43,10 @@ struct GemmProduct {
   uint8_t* packed_b = nullptr;
 };
 
-// Packs rows [first, first + count) of an operand over inputs [first_input, first_input + k). `unpacked`: count * k
-// floats of scratch for a packed weight.
+// Packs rows [first, first + count) of an operand over inputs [first_input, first_input + k) as strips that are
+// `strip_bytes` apart. `unpacked`: count * k floats of scratch for a packed weight.
 void pack_operand(const GemmKernels& kernels, GemmForm form, const GemmOperand& operand, int64_t width, int64_t first,
-                  int64_t count, int64_t first_input, int64_t k, void* strips, float* unpacked);
+                  int64_t count, int64_t first_input, int64_t k, void* strips, int64_t strip_bytes, float* unpacked);
 
 // Where the strips of rows [row, ...) over block `block` begin in a packed operand of `rows` rows.
 int64_t packed_offset(GemmForm form, int64_t width, int64_t rows, const GemmBlocks& blocks, int64_t block, int64_t row);
@@ -67,7 +67,8 @@ class GemmWork {
   void multiply(int64_t tile, void* scratch) const;
 
  private:
-  void pack_rows(const GemmOperand& operand, int64_t width, int64_t rows, uint8_t* packed, int64_t tile,
+  int64_t num_pack_tiles(const GemmOperand& operand, int64_t rows) const;
+  void pack_part(const GemmOperand& operand, int64_t width, int64_t rows, uint8_t* packed, int64_t tile,
                  void* scratch) const;
 
   const GemmKernels& kernels_;

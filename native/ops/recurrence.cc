@@ -120,10 +120,11 @@ void Recurrence::pack_weight(int64_t tile, const OpArgs& args, float* scratch) c
   const int64_t width = kernels_.panel_columns, size = blocks.size(block), input = blocks.first(block);
   uint8_t* strips = static_cast<uint8_t*>(args.shared) + places().weights + static_cast<size_t>(gate) * gate_bytes() +
                     packed_offset(form_, width, hidden_, blocks, block, first);
+  const int64_t strip_bytes = gemm_strip_bytes(form_, width, size);
   if (is_backward_) {
-    pack_operand(kernels_, form_, weight_.backward(), width, first, count, gate * hidden_ + input, size, strips, scratch);
+    pack_operand(kernels_, form_, weight_.backward(), width, first, count, gate * hidden_ + input, size, strips, strip_bytes, scratch);
   } else {
-    pack_operand(kernels_, form_, weight_.forward(), width, gate * hidden_ + first, count, input, size, strips, scratch);
+    pack_operand(kernels_, form_, weight_.forward(), width, gate * hidden_ + first, count, input, size, strips, strip_bytes, scratch);
   }
 }
 
@@ -159,7 +160,8 @@ void Recurrence::pack_state(int segment, const StepTile& tile, int64_t rows, con
   for (int64_t row = 0; row < rows; row += width) {
     const GemmSource source = {values + row * units_per_tile(), units_per_tile(), 1};
     kernels_.pack(form_, &source, width, std::min(width, rows - row), tile.units,
-                  packed + packed_offset(form_, width, args.in[sequences_].rows, blocks, block, row));
+                  packed + packed_offset(form_, width, args.in[sequences_].rows, blocks, block, row),
+                  gemm_strip_bytes(form_, width, blocks.size(block)));
   }
 }
 
