@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _TIMEOUT_S = 60.0
+_PATIENCE_S = 2.0
 
 
 def environment(home: Path, **extra: str) -> dict[str, str]:
@@ -86,6 +87,21 @@ class Terminal:
         end = time.monotonic() + _TIMEOUT_S
         while text not in self.shown[seen:]:
             assert self._read(end), f"expected {text!r}, the terminal shows {self.shown!r}"
+        return self.shown.index(text, seen) + len(text)
+
+    def press_until(self, key: bytes, text: str, seen: int) -> int:
+        """Presses `key`, as a person does, again while `text` does not show; the place behind it.
+
+        The interpreter may lose a signal that comes just before it begins to wait for a key.
+        """
+        end = time.monotonic() + _TIMEOUT_S
+        while text not in self.shown[seen:]:
+            assert time.monotonic() < end, f"expected {text!r}, the terminal shows {self.shown!r}"
+            self.press(key)
+            patience = time.monotonic() + _PATIENCE_S
+            while text not in self.shown[seen:] and time.monotonic() < patience:
+                if select.select([self._screen], [], [], _PATIENCE_S)[0]:
+                    assert self._read(end), f"expected {text!r}, the terminal shows {self.shown!r}"
         return self.shown.index(text, seen) + len(text)
 
     def wait_for_more(self, length: int) -> None:

@@ -112,8 +112,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(weft: Weft, tiny: Path) -> 
         seen = shown.wait_for("> ", seen)
         shown.press(b"half a line")
         seen = shown.wait_for("half a line", seen)
-        shown.press(CTRL_C)
-        seen = shown.wait_for("> ", seen)
+        seen = shown.press_until(CTRL_C, "> ", seen)
         shown.type("/exit")
         assert shown.finish() == 0
         assert "; length" not in shown.shown
