@@ -14,7 +14,7 @@ from weft.models.part_shapes import part_shapes, specs_of, weight_shapes
 from weft.models.weight_spec import Role, WeightSpec
 from weft.types import Array
 
-_EMBEDDING_SCALE = 0.1  # of models without norms
+_EMBEDDING_SCALE = 1.0  # of models without norms, as in torch
 _SCALE = 0.02  # of initial weights: Radford et al., 2019
 # Layers whose outputs are added to the residual stream: scaled by its number of additions.
 _RESIDUAL = ("attention_out", "down")

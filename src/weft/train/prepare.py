@@ -14,6 +14,7 @@ from weft.config import format_bytes
 from weft.errors import ConfigError, TrainingError
 from weft.io.hf_writer import write_folder
 from weft.models.adapter import AdapterSettings
+from weft.models.config import ModelConfig
 from weft.models.part_shapes import weight_shapes
 from weft.train.adapters import Adapter, initial_adapter, save_adapter
 from weft.train.config import TrainConfig, check_same_run
@@ -50,7 +51,7 @@ MakeMachinery = Callable[[TrainConfig, Origin, dict[str, Array]], Machinery]
 MakeSampler = Callable[[TrainConfig, Origin, Machinery], Callable[[str], str] | None]
 
 # Peak learning rates that suit the kind of run, where none is given.
-_SCRATCH_RATE, _FULL_RATE, _ADAPTER_RATE = 1e-3, 5e-5, 2e-4
+_SCRATCH_RATE, _RECURRENT_RATE, _FULL_RATE, _ADAPTER_RATE = 1e-3, 4e-3, 5e-5, 2e-4
 
 
 def prepare(
@@ -145,15 +146,23 @@ def resolved(config: TrainConfig, origin: Origin, num_rows: int) -> TrainConfig:
     steps = config.steps
     if steps is None:
         steps = max(1, math.ceil((config.epochs or 1.0) * num_rows / config.rows_per_step))
-    rate = _SCRATCH_RATE if origin.is_scratch else _ADAPTER_RATE if config.lora else _FULL_RATE
     return dataclasses.replace(
         config,
         steps=steps,
         epochs=None,
-        learning_rate=rate if config.learning_rate is None else config.learning_rate,
+        learning_rate=_suitable_rate(config, origin)
+        if config.learning_rate is None
+        else config.learning_rate,
         warmup_steps=min(100, steps // 10) if config.warmup_steps is None else config.warmup_steps,
         alpha=2.0 * config.rank if config.alpha is None else config.alpha,
     )
+
+
+def _suitable_rate(config: TrainConfig, origin: Origin) -> float:
+    if not origin.is_scratch:
+        return _ADAPTER_RATE if config.lora else _FULL_RATE
+    # Models without norms and attention learn at higher rates: docs/log.md.
+    return _SCRATCH_RATE if isinstance(origin.config, ModelConfig) else _RECURRENT_RATE
 
 
 def _parts(
