@@ -131,6 +131,6 @@ def test_what_was_typed_is_remembered(lone_weft: Weft, tiny: Path) -> None:
         shown.press(UP + UP)
         shown.wait_for("system Answer in rhymes.")
         shown.press(b"\r")
-        shown.wait_for("[system text set")
+        shown.wait_for("> ", shown.wait_for("[system text set"))
         shown.press(CTRL_D)
         assert shown.finish() == 0
