@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,7 +121,7 @@ def signature(item: Any) -> str:
         parameters=[part for part in parameters if part.name != "self"],
         return_annotation=inspect.Signature.empty,
     )
-    return str(shown)
+    return re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", str(shown))
 
 
 PAGES = {"commands.md": commands_page, "api.md": api_page}
