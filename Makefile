@@ -30,6 +30,11 @@ demo: install
 	$(BIN)/weft info
 	$(BIN)/weft chat $(MODEL) --prompt "What is a loom, in two sentences?" --seed 1 -n 96
 	$(BIN)/weft bench -m $(MODEL) --quick
+	rm -rf demo-out && $(BIN)/python tools/demo_data.py demo-out/data
+	$(BIN)/weft eval -m $(MODEL) --data demo-out/data --split valid
+	$(BIN)/weft train -m $(MODEL) --data demo-out/data --out demo-out/run --steps 12 --batch-size 4 \
+	  --learning-rate 1e-4 --warmup-steps 2 --eval-every 0 --seed 1
+	$(BIN)/weft eval -m demo-out/run --data demo-out/data --split valid
 
 test: test-environment
 	$(BIN)/python -m pytest -q -m "not soak"
