@@ -25,4 +25,5 @@ if [ -z "$emulator" ]; then
   echo "built; skipped the tests: qemu-aarch64 is not installed (Debian: qemu-user)"
   exit 0
 fi
-ctest --test-dir "$build" --output-on-failure --timeout 1800
+# qemu 7.2 ends with an assertion of its own in the child of a threaded process that forks: that test is skipped.
+WEFT_TEST_EMULATED=1 ctest --test-dir "$build" --output-on-failure --timeout 1800

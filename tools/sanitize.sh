@@ -59,6 +59,18 @@ link_package() {  # folder
   ln -s "$1"/_native*.so "$1/package/weft/"
 }
 
+# Runs a script on the package in PYTHONPATH. An editable install would come before it, with an extension that is
+# not instrumented, and nothing would be found.
+runner='
+import os, runpy, sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in type(finder).__module__]
+import weft._native
+package = os.environ["PYTHONPATH"]
+assert weft._native.__file__.startswith(package), f"expected weft of {package}, got {weft._native.__file__}"
+sys.argv[:] = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+'
+
 python_script() {  # folder, name of the run-time library
   [ ${#script[@]} -gt 0 ] || return 0
   link_package "$1"
@@ -66,7 +78,7 @@ python_script() {  # folder, name of the run-time library
   ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS:-}" check "$1/script.log" \
     timeout 1800 env PYTHONPATH="$1/package" PYTHONMALLOC=malloc \
     LD_PRELOAD="$(g++ -print-file-name="$2") $(g++ -print-file-name=libstdc++.so)" \
-    setarch -R "$python" "${script[@]}" || return 1
+    setarch -R "$python" -c "$runner" "${script[@]}" || return 1
   echo "  clean: ${script[*]}"
 }
 

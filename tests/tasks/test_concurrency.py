@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,33 @@ def test_closing_while_requests_run(tiny_folder: Path) -> None:
         thread.join(60)
     assert refused == [True] * 3
     model.close()
+
+
+@pytest.fixture
+def two_cores() -> Iterator[None]:
+    """Threads that start now have two cores at most between them."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("the system cannot keep threads to some cores")
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(cores)[:2])
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_many_threads_on_two_cores_do_not_collapse(smollm2: weft.Model) -> None:
+    """CPU time is compared, which other processes do not prolong; threads that spin burn it."""
+
+    def answer(threads: int) -> tuple[float, list[tuple[int, ...]]]:
+        with weft.load(smollm2.path, threads=threads) as model:
+            model.generate([[1, 2, 3]], max_tokens=2)
+            before = time.process_time()
+            out = model.generate([[1, 2, 3]] * 4, max_tokens=24, temperature=0.0, ignore_eos=True)
+            return time.process_time() - before, [completion.token_ids for completion in out]
+
+    (alone_s, expected), (many_s, got) = answer(1), answer(8)
+    assert got == expected
+    assert many_s < 4 * alone_s  # 1.0 to 1.1 times was measured
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
