@@ -29,7 +29,7 @@ void bind_limits(nb::module_& module) {
         return result;
       },
       "pool"_a, "team"_a = 0,
-      "Medians of what the threads of a team can do at most: multiply-add rates on registers (operations per second, "
+      "What the threads of a team can do at most: multiply-add rates on registers (operations per second, "
       "two a multiply-add) and bytes read from memory per second. Takes about two seconds.");
 }
 

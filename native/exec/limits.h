@@ -6,7 +6,7 @@
 
 namespace weft {
 
-// Medians over several rounds of all threads of the team working at once. FLOP/s count a multiplication
+// The best of several rounds of all threads of the team working at once. FLOP/s count a multiplication
 // and an addition as two operations.
 struct MachineLimits {
   double f32_flops;

@@ -34,6 +34,30 @@ int affinity_cores() {
   return cores > 0 ? static_cast<int>(cores) : 1;
 }
 
+#if defined(__linux__)
+static_assert(sizeof(cpu_set_t) <= 128);
+
+OnOneCore::OnOneCore(int index) {
+  cpu_set_t* before = new (before_) cpu_set_t;
+  if (sched_getaffinity(0, sizeof(cpu_set_t), before) != 0 || CPU_COUNT(before) == 0) return;
+  int cpu = -1;
+  for (int left = index % CPU_COUNT(before); left >= 0; --left)
+    do ++cpu;
+    while (!CPU_ISSET(cpu, before));
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  is_kept_ = sched_setaffinity(0, sizeof(one), &one) == 0;
+}
+
+OnOneCore::~OnOneCore() {
+  if (is_kept_) sched_setaffinity(0, sizeof(cpu_set_t), reinterpret_cast<const cpu_set_t*>(before_));
+}
+#else
+OnOneCore::OnOneCore(int) {}
+OnOneCore::~OnOneCore() {}
+#endif
+
 BlockSignals::BlockSignals() {
   sigset_t asynchronous;
   sigfillset(&asynchronous);

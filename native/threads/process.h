@@ -28,4 +28,18 @@ class BlockSignals {
 // Names the calling thread in debuggers and profiles, as "weft-<team>.<thread>".
 void name_this_thread(int team, int thread);
 
+// Keeps the calling thread on one core of those it may use, the index-th, for the life of the object. For
+// measurements: work that shares its cores with others is faster where the system may move it.
+class OnOneCore {
+ public:
+  explicit OnOneCore(int index);
+  ~OnOneCore();
+  OnOneCore(const OnOneCore&) = delete;
+  OnOneCore& operator=(const OnOneCore&) = delete;
+
+ private:
+  alignas(8) unsigned char before_[128];  // a cpu_set_t
+  bool is_kept_ = false;
+};
+
 }  // namespace weft
