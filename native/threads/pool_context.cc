@@ -86,11 +86,14 @@ void PoolContext::check_usable() const {
                 "nested runs are refused: use a larger loop, or another pool");
 }
 
-InsideTile::InsideTile(const PoolContext& pool) : pool_(&pool), outer_(innermost_tile) {
+InsideTile::InsideTile(const PoolContext& pool, const InsideTile* outer)
+    : pool_(&pool), outer_(outer), before_(innermost_tile) {
   innermost_tile = this;
 }
 
-InsideTile::~InsideTile() { innermost_tile = outer_; }
+InsideTile::~InsideTile() { innermost_tile = before_; }
+
+const InsideTile* InsideTile::current() { return innermost_tile; }
 
 bool InsideTile::of(const PoolContext& pool) {
   for (const InsideTile* tile = innermost_tile; tile != nullptr; tile = tile->outer_)

@@ -37,20 +37,26 @@ struct PoolContext {
   std::atomic<bool> oversubscribed_{false};
 };
 
-// Marks the calling thread as being inside a tile of a pool, for the life of the object.
+// Marks the calling thread as being inside a tile of a pool, for the life of the object. The run may itself come
+// from within tiles, of other pools: whoever works on it is inside those, too, whichever thread it is. Otherwise a
+// tile could wait for a run that waits for this tile.
 class InsideTile {
  public:
-  explicit InsideTile(const PoolContext& pool);
+  // outer: current() of the thread that called the run, which keeps it until the run's end.
+  InsideTile(const PoolContext& pool, const InsideTile* outer);
   ~InsideTile();
   InsideTile(const InsideTile&) = delete;
   InsideTile& operator=(const InsideTile&) = delete;
 
   // Whether this thread is inside a tile of `pool`, perhaps within a tile of another pool.
   static bool of(const PoolContext& pool);
+  // The innermost tile that this thread is inside of, or null.
+  static const InsideTile* current();
 
  private:
   const PoolContext* pool_;
   const InsideTile* outer_;
+  const InsideTile* before_;  // of this thread
 };
 
 }  // namespace weft

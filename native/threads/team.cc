@@ -49,6 +49,7 @@ bool Team::prepare(Job& job) {
     if (tiles > 0) phases_.push_back({index, tiles});
   }
   job_ = &job;
+  caller_tile_ = InsideTile::current();
   error_ = nullptr;
   failed_.store(false, std::memory_order_relaxed);
   first_epoch_ = board_->start_run();
@@ -57,7 +58,7 @@ bool Team::prepare(Job& job) {
 
 void Team::run_alone() {
   const DefaultFloatMode mode;
-  const InsideTile scope(context_);
+  const InsideTile scope(context_, InsideTile::current());
   const int64_t start = now_ticks();
   for (const Phase& phase : phases_) {
     for (int64_t tile = 0; tile < phase.tiles; ++tile) job_->run_tile(phase.index, tile, 0);
@@ -96,7 +97,6 @@ void Team::work_in_seat(ThreadCounters& counters) {
 
 void Team::work_until_end(int thread, ThreadCounters& counters, std::optional<uint64_t> last_epoch) {
   const DefaultFloatMode mode;
-  const InsideTile scope(context_);
   const WaitPolicy policy = context_.in_run();
   int64_t start = now_ticks();
   for (;;) {
@@ -151,6 +151,7 @@ int64_t Team::work_on(PhaseWord phase, int thread, ThreadCounters& counters) {
 void Team::run_tiles(PhaseWord phase, int64_t first, int64_t count, int thread) {
   const int64_t position = PhaseBoard::epochs_between(first_epoch_, phase.epoch());
   const int64_t index = phases_[static_cast<size_t>(position)].index;
+  const InsideTile scope(context_, caller_tile_);
   for (int64_t tile = first; tile < first + count; ++tile) {
     if (failed_.load(std::memory_order_relaxed)) return;
     try {

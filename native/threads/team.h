@@ -76,6 +76,7 @@ class Team {
 
   // The run. Written by the caller before the first phase is published, read by holders of claims.
   Job* job_ = nullptr;
+  const InsideTile* caller_tile_ = nullptr;
   std::vector<Phase> phases_;  // those that have tiles
   uint64_t first_epoch_ = 0;   // of phases_[0]
   std::exception_ptr error_;   // by whoever set failed_
