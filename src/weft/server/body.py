@@ -28,8 +28,8 @@ async def read_struct(request: Request, decoder: msgspec.json.Decoder[T], max_by
         )
     body = await _read(request, max_bytes)
     if len(body) <= _INLINE_BYTES:
-        return _decode(decoder, body)
-    return await asyncio.to_thread(_decode, decoder, body)
+        return decode(decoder, body)
+    return await asyncio.to_thread(decode, decoder, body)
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
@@ -53,7 +53,8 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
+    """`body` as a struct. Raises ApiError with status 400."""
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

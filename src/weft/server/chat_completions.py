@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from weft import __version__
 from weft.errors import WeftError
-from weft.serve.sequence import Sequence
 from weft.server.body import read_struct
 from weft.server.errors import json_response, of_weft
 from weft.server.responses import DONE, EventStream, event, while_connected
@@ -23,6 +22,7 @@ from weft.server.service import Service
 from weft.server.token_text import token_object
 from weft.server.usage import usage_of
 from weft.tasks.completion import Completion, Piece
+from weft.tasks.model import Model
 
 
 class TextPart(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -44,14 +44,17 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
     function_call: None = None
     tool_calls: Annotated[list[Any], Meta(max_length=0)] | None = None
 
+    @property
+    def text(self) -> str:
+        """The content; parts are lines."""
+        content = self.content or ""
+        return content if isinstance(content, str) else "\n".join(part.text for part in content)
+
     def plain(self) -> dict[str, str]:
         """The message as a chat template has it."""
-        content = self.content or ""
-        if isinstance(content, list):
-            content = "\n".join(part.text for part in content)
         role = "system" if self.role == "developer" else self.role
         named = {"name": self.name} if self.name is not None else {}
-        return {"role": role, "content": content, **named}
+        return {"role": role, "content": self.text, **named}
 
 
 class ChatRequest(SamplingFields, kw_only=True):
@@ -72,55 +75,55 @@ class ChatRequest(SamplingFields, kw_only=True):
         return settings
 
 
-_DECODER = decoder_of(ChatRequest)
+CHAT_DECODER = decoder_of(ChatRequest)
 
 
 async def chat_completions(request: Request) -> Response:
     """Answers a conversation, whole or as server-sent events."""
     service: Service = request.app.state.service
-    body: ChatRequest = await read_struct(request, _DECODER, service.config.max_body_bytes)
+    body: ChatRequest = await read_struct(request, CHAT_DECODER, service.config.max_body_bytes)
     service.check_model(body.model)
-    messages = [message.plain() for message in body.messages]
-    length = sum(len(message["content"]) for message in messages)
-    sequences = await service.prepare(body.num_choices, length, lambda: _requests(service, body, messages))
-    writer = _Writer(service, body)
-    run = service.run(sequences, streams=bool(body.stream))
+    length = sum(len(message.text) for message in body.messages)
+    work = await service.prepare(
+        body.num_choices, length, lambda: ChatWork(service.model, service.name, body)
+    )
+    run = service.run(work.sequences, streams=bool(body.stream))
     try:
         await while_connected(request, run.begun())
         if body.stream:
-            return EventStream(run, writer.events(run))
+            return EventStream(run, work.events(run))
         completions = await while_connected(request, run.finished())
     except BaseException:
         run.close()
         raise
     run.close()
-    return json_response(writer.whole(completions, sequences))
+    return json_response(work.whole(completions))
 
 
-def _requests(service: Service, body: ChatRequest, messages: list[dict[str, str]]) -> list[Sequence]:
-    try:
-        params = service.model.generator.sampling(body.settings())
-        tokens = service.model.chatter.tokens(messages)
-        return service.model.generator.choices(tokens, params, body.num_choices)
-    except WeftError as error:
-        raise of_weft(error, (*body.__struct_fields__,)) from error
+class ChatWork:
+    """The engine's requests for one conversation, and their answers in the API's words.
 
+    sequences: the requests, a choice each. Raises ApiError for what the model cannot take.
+    """
 
-class _Writer:
-    """Answers in the API's words."""
-
-    def __init__(self, service: Service, body: ChatRequest) -> None:
+    def __init__(self, model: Model, name: str, body: ChatRequest) -> None:
         self._body = body
-        self._tokenizer = service.model.tokenizer
+        self._tokenizer = model.tokenizer
         self._head = {
             "id": "chatcmpl-" + secrets.token_hex(12),
             "created": int(time.time()),
-            "model": service.name,
+            "model": name,
             "system_fingerprint": f"weft-{__version__}",
         }
+        try:
+            params = model.generator.sampling(body.settings())
+            tokens = model.chatter.tokens([message.plain() for message in body.messages])
+            self.sequences = model.generator.choices(tokens, params, body.num_choices)
+        except WeftError as error:
+            raise of_weft(error, (*body.__struct_fields__,)) from error
 
-    def whole(self, completions: list[Completion], sequences: list[Sequence]) -> dict[str, Any]:
-        """All answers as one object."""
+    def whole(self, completions: list[Completion]) -> dict[str, Any]:
+        """All answers, those to `sequences`, as one object."""
         choices = [
             {
                 "index": index,
@@ -134,7 +137,7 @@ class _Writer:
             **self._head,
             "object": "chat.completion",
             "choices": choices,
-            "usage": usage_of(len(sequences[0].prompt), sequences),
+            "usage": self._usage,
         }
 
     async def events(self, run: Run) -> AsyncIterator[bytes]:
@@ -146,10 +149,13 @@ class _Writer:
                 delta = {"content": piece.text} if piece.text or not piece.finish_reason else {}
                 yield self._chunk(index, delta, piece)
         if self._body.wants_usage:
-            sequences = [answer.sequence for answer in run.answers]
-            usage = usage_of(len(sequences[0].prompt), sequences)
-            yield event({**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
+            last = {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": self._usage}
+            yield event(last)
         yield DONE
+
+    @property
+    def _usage(self) -> dict[str, Any]:
+        return usage_of(len(self.sequences[0].prompt), self.sequences)
 
     def _chunk(self, index: int, delta: dict[str, str], piece: Piece | None = None) -> bytes:
         choice = {

@@ -19,6 +19,9 @@ from weft.server.run import Run
 from weft.server.sampling_fields import SamplingFields, decoder_of
 from weft.server.service import Service
 from weft.server.usage import usage_of
+from weft.tasks.completion import Completion
+from weft.tasks.generate import Generator
+from weft.tasks.model import Model
 from weft.types import Array
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -64,48 +67,52 @@ class CompletionRequest(SamplingFields, kw_only=True):
         return settings
 
 
-_DECODER = decoder_of(CompletionRequest)
+COMPLETION_DECODER = decoder_of(CompletionRequest)
 
 
 async def completions(request: Request) -> Response:
     """Continues prompts, whole or as server-sent events."""
     service: Service = request.app.state.service
-    body: CompletionRequest = await read_struct(request, _DECODER, service.config.max_body_bytes)
+    body: CompletionRequest = await read_struct(request, COMPLETION_DECODER, service.config.max_body_bytes)
     service.check_model(body.model)
     prompts = body.prompts()
     length = sum(map(len, prompts))
     count = len(prompts) * body.num_choices
-    work = await service.prepare(count, length, lambda: _Work(service, body, prompts))
+    work = await service.prepare(count, length, lambda: CompletionWork(service.model, service.name, body))
     run = service.run(work.sequences, streams=bool(body.stream))
     try:
         await while_connected(request, run.begun())
         if body.stream:
             return EventStream(run, work.events(run))
-        await while_connected(request, run.finished())
+        completions = await while_connected(request, run.finished())
     except BaseException:
         run.close()
         raise
     run.close()
-    return json_response(work.whole(run))
+    return json_response(work.whole(completions))
 
 
-class _Work:
-    """The engine's requests of one HTTP request: scores of prompts, then answers, prompt by prompt."""
+class CompletionWork:
+    """The engine's requests for some prompts, and their answers in the API's words.
 
-    def __init__(self, service: Service, body: CompletionRequest, prompts: list[str | list[int]]) -> None:
-        generator = service.model.generator
+    The requests are scores of prompts, then answers, prompt by prompt. Raises ApiError for what the model
+    cannot take.
+    """
+
+    def __init__(self, model: Model, name: str, body: CompletionRequest) -> None:
+        generator = model.generator
         self._body = body
         self._prompt_tokens = 0
-        self._writer = CompletionWriter(service.name, service.model.tokenizer)
+        self._writer = CompletionWriter(name, model.tokenizer)
         self._scores: list[Sequence] = []
         self._answers: list[Sequence] = []
         self._echoes: list[PromptEcho] = []
         try:
             params = generator.sampling(body.settings())
-            for prompt in prompts:
+            for prompt in body.prompts():
                 tokens = generator.tokens_of(prompt)
                 self._prompt_tokens += len(tokens)
-                self._add_echo(service, prompt, tokens)
+                self._add_echo(generator, prompt, tokens)
                 if body.max_tokens != 0:
                     self._answers += generator.choices(tokens, params, body.num_choices)
         except WeftError as error:
@@ -116,11 +123,11 @@ class _Work:
         """All requests to the engine."""
         return self._scores + self._answers
 
-    def whole(self, run: Run) -> dict[str, Any]:
-        """All answers as one object."""
+    def whole(self, completions: list[Completion]) -> dict[str, Any]:
+        """All answers, those to `sequences`, as one object."""
         choices = []
         for index in range(self._num_choices):
-            answer = run.answers[len(self._scores) + index].reader.completion() if self._answers else None
+            answer = completions[len(self._scores) + index] if self._answers else None
             choices.append(self._writer.choice(index, answer, self._echo_of(index)))
         return self._writer.content(choices, usage=self._usage)
 
@@ -155,12 +162,12 @@ class _Work:
     def _echo_of(self, index: int) -> PromptEcho | None:
         return self._echoes[index // self._body.num_choices] if self._echoes else None
 
-    def _add_echo(self, service: Service, prompt: str | list[int], tokens: Array) -> None:
+    def _add_echo(self, generator: Generator, prompt: str | list[int], tokens: Array) -> None:
         if not self._body.echo:
             return
         scored = None
         if self._body.logprobs is not None or self._body.max_tokens == 0:
-            scored = service.model.generator.scoring_request(tokens, self._body.logprobs or 0)
+            scored = generator.scoring_request(tokens, self._body.logprobs or 0)
             self._scores.append(scored)
-        text = prompt if isinstance(prompt, str) else service.model.tokenizer.decode(tokens.tolist())
+        text = prompt if isinstance(prompt, str) else generator.tokenizer.decode(tokens.tolist())
         self._echoes.append(PromptEcho(text, tokens.tolist(), scored, self._body.logprobs is not None))
