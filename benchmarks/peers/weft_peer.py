@@ -27,7 +27,9 @@ class WeftPeer:
     ) -> Tokens:
         """Generate greedily with the public call, end-of-text ignored."""
         if threads != self.threads:
-            self.model, self.threads = weft.load(self.path, threads=threads), threads
+            # Without guessing ahead: how fast a token is, not how well this text can be foreseen.
+            self.model = weft.load(self.path, threads=threads, draft_max=0)
+            self.threads = threads
         assert self.model is not None
         self.model.engine.forget_prefixes()  # a prompt is computed whole each time, as the peers do
         completions = self.model.generate(

@@ -56,11 +56,20 @@ class EngineConfig:
     )
     max_rows: int = setting(512, "--max-rows", help="Most tokens in one step, prompts and answers together.")
     max_running: int = setting(256, "--max-running", help="Most requests that run at once.")
+    draft_max: int = setting(
+        16,
+        "--draft-max",
+        help="Most tokens guessed ahead from the text so far, where that measures faster; 0 for none.",
+    )
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():
             if getattr(self, name) is not None or name not in ("threads", "max_context"):
                 check_count(name, getattr(self, name), most)
+        if not isinstance(self.draft_max, int) or isinstance(self.draft_max, bool) or self.draft_max < 0:
+            raise ConfigError(
+                f"Expected draft_max to be a whole number of at least 0, got {self.draft_max!r}; raise it."
+            )
         check_choice("quant", self.quant, (None, *QUANT_KINDS))
         check_choice("kv_dtype", self.kv_dtype, KV_DTYPES)
         if self.threads is not None and self.teams > self.threads:

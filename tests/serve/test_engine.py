@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.fake_model import END, FakeRunner, expected_answer, log_prob
+from support.fake_model import (
+    END,
+    FakeRunner,
+    NextToken,
+    expected_answer,
+    log_prob,
+    next_repeating_token,
+    next_token,
+)
 
 from weft.errors import PromptError, ThreadError
 from weft.serve.engine import Engine, EngineLimits
@@ -20,11 +28,33 @@ from weft.serve.sequence import FinishReason, Purpose, Sequence
 CONTEXT = 160
 
 
+class FreeRows:
+    """Costs of steps as if further rows came for nothing: whatever may be right is guessed."""
+
+    def observe(self, num_rows: int, seconds: float) -> None:
+        return None
+
+    def estimate(self, num_rows: int) -> float:
+        return 1.0
+
+
 def make_engine(
-    num_blocks: int = 64, max_rows: int = 32, max_running: int = 8, max_score_rows: int = 16
+    num_blocks: int = 64,
+    max_rows: int = 32,
+    max_running: int = 8,
+    max_score_rows: int = 16,
+    draft_max: int = 0,
 ) -> Engine:
-    limits = EngineLimits(CONTEXT, num_blocks, max_rows, max_score_rows, max_running)
-    return Engine(FakeRunner(num_blocks), limits)
+    """An engine over a fake model; with `draft_max` over one that repeats itself."""
+    limits = EngineLimits(CONTEXT, num_blocks, max_rows, max_score_rows, max_running, draft_max)
+    engine = Engine(FakeRunner(num_blocks, follow(draft_max)), limits)
+    engine.drafter.costs = FreeRows()
+    return engine
+
+
+def follow(draft_max: int) -> NextToken:
+    """How the fake model goes on."""
+    return next_repeating_token if draft_max else next_token
 
 
 def request(prompt: List[int], max_tokens: int = 20, seed: int = 0, ends: bool = True) -> Sequence:
@@ -42,10 +72,12 @@ def scoring(tokens: List[int]) -> Sequence:
     return Sequence(np.array(tokens), SamplingParams(), purpose=Purpose.SCORE, max_length=len(tokens))
 
 
-def check_answer(sequence: Sequence) -> None:
+def check_answer(sequence: Sequence, draft_max: int = 0) -> None:
     prompt = sequence.prompt.tolist()
     room = sequence.max_length - len(prompt)
-    expected = expected_answer(prompt, sequence.seed, sequence.stream, room, ends=bool(sequence.end_ids))
+    expected = expected_answer(
+        prompt, sequence.seed, sequence.stream, room, bool(sequence.end_ids), follow(draft_max)
+    )
     if sequence.finish_reason is FinishReason.CANCELLED:
         assert sequence.output == expected[: len(sequence.output)]
     else:
@@ -224,9 +256,17 @@ EVENTS = st.one_of(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(EVENTS, max_size=40), st.integers(5, 20), st.integers(1, 6), st.integers(6, 40))
-def test_random_lives(events: list[tuple[str, int, int]], blocks: int, seats: int, rows: int) -> None:
-    engine = make_engine(blocks, max(rows, seats), seats, 8)
+@given(
+    st.lists(EVENTS, max_size=40),
+    st.integers(5, 20),
+    st.integers(1, 6),
+    st.integers(6, 40),
+    st.sampled_from([0, 1, 5, 40]),
+)
+def test_random_lives(
+    events: list[tuple[str, int, int]], blocks: int, seats: int, rows: int, draft_max: int
+) -> None:
+    engine = make_engine(blocks, max(rows, seats), seats, 8, draft_max)
     sequences: list[Sequence] = []
     for kind, first, second in events:
         if kind == "add":
@@ -245,5 +285,5 @@ def test_random_lives(events: list[tuple[str, int, int]], blocks: int, seats: in
     engine.wait(sequences)
     for sequence in sequences:
         if sequence.purpose is Purpose.GENERATE:
-            check_answer(sequence)
+            check_answer(sequence, draft_max)
     check_empty(engine)

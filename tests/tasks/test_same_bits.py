@@ -113,6 +113,35 @@ def test_recomputation_under_pressure(load: Load, alone: Any) -> None:
         assert bits.scores(model, TEXTS) == alone[1]
 
 
+class FreeRows:
+    """Costs of steps as if further rows came for nothing: whatever may be right is guessed."""
+
+    def observe(self, num_rows: int, seconds: float) -> None:
+        return None
+
+    def estimate(self, num_rows: int) -> float:
+        return 1.0
+
+
+def test_guessing_ahead(load: Load) -> None:
+    """With repeated texts, under each kind of sampling, with log-probabilities and penalties."""
+    part = np.random.default_rng(7).integers(0, VOCABULARY, 12).tolist()
+    repeated = [bits.Request(part * 3 + r.prompt[:3], r.settings | {"max_tokens": 24}) for r in REQUESTS[:12]]
+    with load(draft_max=0) as model:
+        expected = bits.answers(model, repeated, batch=1)
+        assert model.engine.statistics.num_drafted == 0
+    for draft_max, batch, settings in (
+        (16, 1, {}),
+        (3, 8, {"threads": 2}),
+        (40, 32, {"threads": 3, "teams": 2}),
+    ):
+        with load(draft_max=draft_max, **settings) as model:
+            model.engine.drafter.costs = FreeRows()
+            assert bits.answers(model, repeated, batch) == expected
+            counts = model.engine.statistics
+            assert 0 < counts.num_accepted < counts.num_drafted
+
+
 def test_first_and_second_start(load: Load, alone: Any, home: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEFT_HOME", str(tmp_path))

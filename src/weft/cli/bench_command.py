@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from weft.machine import MachineLimits
     from weft.tasks.bench import Speed
 
-_FIXED = ("threads", "teams", "max_context", "kv_memory", "max_rows", "max_running")
+_FIXED = ("threads", "teams", "max_context", "kv_memory", "max_rows", "max_running", "draft_max")
 
 
 @click.command("bench")
@@ -66,7 +66,7 @@ def _bench(model: str | None, threads: list[int], engine: dict[str, Any], values
         facts: dict[str, Any] | None = None
         if path is not None:
             works, rounds = (QUICK, QUICK_ROUNDS) if values["quick"] else (FULL, FULL_ROUNDS)
-            with load(path, threads=threads[-1], **engine) as loaded:
+            with load(path, threads=threads[-1], draft_max=0, **engine) as loaded:  # every token is computed
                 facts = _model_facts(model, path, engine, loaded)
                 speeds = measure_speeds(loaded, works, limits, rounds, status.show)
     if speeds and json_path != "-":

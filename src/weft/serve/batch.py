@@ -6,12 +6,15 @@ allocated once, so that a step fills a few slices, whatever the batch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as List
 
 import numpy as np
 
 from weft.serve.sequence import Sequence
 from weft.types import BLOCK_TOKENS, Array
+
+_NO_DRAFTS: Mapping[int, List[int]] = {}
 
 
 class Seats:
@@ -56,9 +59,9 @@ class Seats:
 class Batch:
     """The inputs of one step, as slices of arrays that are made once. Names as in `weft.models.layers.Step`.
 
-    The first rows are those of decoding requests, one each; then the prompt chunks in turn. `output_rows`
-    are the decoding rows, then the last rows of chunks that end their prompt (for scores: every row with a
-    target).
+    The first rows are those of decoding requests, each with its draft; then the prompt chunks in turn.
+    `output_rows` are the decoding rows, then the last rows of chunks that end their prompt (for scores: every
+    row with a target).
     """
 
     def __init__(self, max_rows: int, max_outputs: int, seats: Seats) -> None:
@@ -69,6 +72,8 @@ class Batch:
         self._slots = np.zeros((max_rows, 1), np.int32)
         self._sequences = np.zeros((num_seats, 4), np.int32)
         self._output_rows = np.zeros((max_outputs, 1), np.int32)
+        self._output_seats = np.zeros(max_outputs, np.int64)
+        self._output_positions = np.zeros(max_outputs, np.int32)
         self._targets = np.zeros((max_outputs, 1), np.int32)
         self._all_blocks = seats.table.reshape(-1, 1)
         self._count = np.arange(max(max_rows, num_seats), dtype=np.int32)
@@ -78,22 +83,38 @@ class Batch:
         """Begins a step without rows."""
         self.num_rows = self.num_sequences = self.num_outputs = 0
 
-    def add_decoding(self, seats: Array) -> None:
-        """One row for each of `seats` i64[n]; each asks for the next token. Only at the begin of a step."""
-        n = len(seats)
+    def add_decoding(self, seats: Array, drafts: Mapping[int, List[int]] = _NO_DRAFTS) -> None:
+        """One row for each of `seats` i64[n], and one for each token of the draft of its place in `seats`.
+
+        Each asks for the next token. Only at the begin of a step.
+        """
         position = self._seats.position[seats]
-        self._tokens[:n, 0] = self._seats.token[seats]
-        self._positions[:n, 0] = position
-        block = self._seats.table[seats, position // BLOCK_TOKENS]
-        self._slots[:n, 0] = block * BLOCK_TOKENS + position % BLOCK_TOKENS
-        rows = self._count[:n]
-        sequences = self._sequences[:n]
-        sequences[:, 0] = rows
+        sequences = self._sequences[: len(seats)]
+        sequences[:, 0] = self._count[: len(seats)]
         sequences[:, 1] = 1
         sequences[:, 2] = position
         sequences[:, 3] = seats * self._max_blocks
-        self._output_rows[:n, 0] = rows
-        self.num_rows = self.num_sequences = self.num_outputs = n
+        tokens: Array = self._seats.token[seats]
+        if drafts:
+            counts = np.ones(len(seats), np.int32)
+            counts[list(drafts)] = [1 + len(draft) for draft in drafts.values()]
+            ends = np.cumsum(counts, dtype=np.int32)
+            sequences[:, 0] = firsts = ends - counts
+            sequences[:, 1] = counts
+            tokens, seats = np.repeat(tokens, counts), np.repeat(seats, counts)
+            position = np.repeat(position - firsts, counts) + self._count[: len(seats)]
+            for place, draft in drafts.items():
+                tokens[firsts[place] + 1 : ends[place]] = draft
+        n = len(seats)
+        self._tokens[:n, 0] = tokens
+        self._positions[:n, 0] = position
+        block = self._seats.table[seats, position // BLOCK_TOKENS]
+        self._slots[:n, 0] = block * BLOCK_TOKENS + position % BLOCK_TOKENS
+        self._output_rows[:n, 0] = self._count[:n]
+        self._output_seats[:n] = seats
+        self._output_positions[:n] = position + 1
+        self.num_rows = self.num_outputs = n
+        self.num_sequences = len(sequences)
 
     def add_chunk(self, sequence: Sequence, num_rows: int) -> None:
         """The next `num_rows` known tokens of `sequence`; asks for nothing."""
@@ -109,9 +130,11 @@ class Batch:
         self.num_rows += num_rows
         self.num_sequences += 1
 
-    def ask_last_row(self) -> None:
-        """Asks for the next token after the row added last."""
+    def ask_last_row(self, seat: int) -> None:
+        """Asks for the next token after the row added last, of the request on `seat`."""
         self._output_rows[self.num_outputs, 0] = self.num_rows - 1
+        self._output_seats[self.num_outputs] = seat
+        self._output_positions[self.num_outputs] = self._positions[self.num_rows - 1, 0] + 1
         self.num_outputs += 1
 
     def ask_targets(self, targets: Array) -> None:
@@ -133,6 +156,16 @@ class Batch:
             "block_table": self._all_blocks[: self._seats.highest * self._max_blocks],
             "output_rows": self._output_rows[: self.num_outputs],
         }
+
+    @property
+    def output_seats(self) -> Array:
+        """i64[outputs]: the seats of those that ask for a token."""
+        return self._output_seats[: self.num_outputs]
+
+    @property
+    def output_positions(self) -> Array:
+        """i32[outputs]: the places of these tokens in their texts."""
+        return self._output_positions[: self.num_outputs]
 
     @property
     def targets(self) -> Array:

@@ -10,6 +10,7 @@ import itertools
 import os
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as List
@@ -19,6 +20,7 @@ import numpy as np
 
 from weft.errors import PromptError, ThreadError
 from weft.serve.batch import Batch
+from weft.serve.drafter import Drafter
 from weft.serve.driver import Driver
 from weft.serve.runner import Runner, Sampled, Scored
 from weft.serve.sampler import Sampler
@@ -40,11 +42,17 @@ class EngineLimits:
     max_rows: int = 512
     max_score_rows: int = 64
     max_running: int = 256
+    draft_max: int = 0
 
     @property
     def max_length(self) -> int:
         """Most tokens that one request can have: of the context, and of the whole cache."""
         return min(self.max_context, self.num_blocks * BLOCK_TOKENS)
+
+    @property
+    def max_outputs(self) -> int:
+        """Most tokens that a step draws."""
+        return min(self.max_rows, max(self.max_running, self.draft_max and 1 + self.draft_max))
 
 
 @dataclass
@@ -55,6 +63,8 @@ class EngineStatistics:
     num_rows: int = 0
     num_tokens: int = 0  # answered
     num_finished: int = 0
+    num_drafted: int = 0  # tokens guessed ahead
+    num_accepted: int = 0  # of these, that were right
 
 
 class Engine:
@@ -68,9 +78,10 @@ class Engine:
             limits.num_blocks, max_running, limits.max_rows, limits.max_score_rows, limits.max_length
         )
         self._runner = runner
-        max_outputs = max(max_running, limits.max_score_rows)
+        max_outputs = max(limits.max_outputs, limits.max_score_rows)
         self._batch = Batch(max(limits.max_rows, limits.max_score_rows), max_outputs, self.scheduler.seats)
         self._sampler = Sampler(max_running, max_outputs)
+        self.drafter = Drafter(limits.draft_max)
         self._driver = Driver(self._step)
         self._inbox: deque[Sequence] = deque()  # new requests, and those to be cancelled
         self._arrival_lock = threading.Lock()
@@ -193,38 +204,74 @@ class Engine:
         return True
 
     def _generate(self, step: Step) -> None:
-        sampling, seats = self._fill(step)
-        positions = self.scheduler.seats.position[step.seats] + 1
-        if len(sampling) > len(positions):
-            lengths = [len(sequence.known) for sequence in sampling[len(positions) :]]
-            positions = np.concatenate([positions, np.array(lengths, np.int32)])
-        inputs = self._batch.inputs
-        inputs.update(self._sampler.inputs(sampling, seats, positions))
-        sampled = self._runner.generate(inputs)
-        self.scheduler.advance(step)
-        self._give_tokens(sampling, seats, sampled)
-
-    def _fill(self, step: Step) -> tuple[list[Sequence], Array]:
-        """Writes the rows of `step` to the batch; gives the requests to sample for, and their seats."""
+        if not step.chunks:
+            self._add_drafts(step)
+        sampling = self._fill(step)
         batch = self._batch
+        inputs = batch.inputs
+        positions = batch.output_positions
+        inputs.update(self._sampler.inputs(sampling, batch.output_seats, positions, step.drafts))
+        begin = time.perf_counter()
+        sampled = self._runner.generate(inputs)
+        if not step.chunks:
+            self.drafter.costs.observe(batch.num_rows, time.perf_counter() - begin)
+        if step.drafts:
+            self._give_verified(step, sampling, sampled)
+        else:
+            self.scheduler.advance(step)
+            self._give_tokens(range(len(sampling)), sampling, batch.output_seats, sampled)
+
+    def _add_drafts(self, step: Step) -> None:
+        drafts = self.drafter.choose(step.decoding, self.limits.max_outputs - len(step.decoding))
+        if drafts:
+            self.scheduler.add_drafts(step, drafts)
+
+    def _fill(self, step: Step) -> list[Sequence]:
+        """Writes the rows of `step` to the batch; gives the request of each output."""
+        batch, sampling = self._batch, step.decoding
         batch.clear()
-        batch.add_decoding(step.seats)
+        if step.drafts:
+            drafts = [step.drafts.get(sequence, ()) for sequence in sampling]
+            batch.add_decoding(step.seats, {place: draft for place, draft in enumerate(drafts) if draft})
+            sampling = [sequence for sequence in sampling for _ in (0, *step.drafts.get(sequence, ()))]
+        else:
+            batch.add_decoding(step.seats)
         ending = []
         for sequence, rows in step.chunks:
             batch.add_chunk(sequence, rows)
             if sequence.num_computed + rows == len(sequence.known):
-                batch.ask_last_row()
+                batch.ask_last_row(sequence.seat)
                 self._sampler.seat(sequence)
                 ending.append(sequence)
-        if not ending:
-            return step.decoding, step.seats
-        seats = np.array([sequence.seat for sequence in ending], np.int64)
-        return step.decoding + ending, np.concatenate([step.seats, seats])
+        return sampling + ending if ending else sampling
 
-    def _give_tokens(self, sampling: list[Sequence], seats: Array, sampled: Sampled) -> None:
-        self.scheduler.seats.token[seats] = sampled.tokens
+    def _give_verified(self, step: Step, sampling: list[Sequence], sampled: Sampled) -> None:
+        """Gives the tokens of drafts that came true, and of each request the first that was not foreseen."""
+        tokens = sampled.tokens.tolist()
+        rows: list[int] = []
+        gained = []
+        first = 0
+        for sequence in step.decoding:
+            draft = step.drafts.get(sequence, ())
+            count = 1 + _num_equal(draft, tokens[first : first + len(draft)])
+            rows.extend(range(first, first + count))
+            gained.append(count)
+            first += 1 + len(draft)
+            self.statistics.num_drafted += len(draft)
+            self.statistics.num_accepted += count - 1
+        self.scheduler.advance(step, np.array(gained, np.int32))
+        taking = [sampling[row] for row in rows]
+        self._give_tokens(rows, taking, self._batch.output_seats[rows], sampled)
+
+    def _give_tokens(self, rows: List[int], sampling: list[Sequence], seats: Array, sampled: Sampled) -> None:
+        """Gives the tokens of `rows` of outputs to the requests `sampling` on `seats`."""
+        tokens = sampled.tokens if isinstance(rows, range) else sampled.tokens[rows]
+        self.scheduler.seats.token[seats] = tokens  # of several on one seat the last stays
         ending = []
-        for row, (sequence, token) in enumerate(zip(sampling, sampled.tokens.tolist(), strict=True)):
+        for row, sequence, token in zip(rows, sampling, tokens.tolist(), strict=True):
+            if sequence.finish_reason is not None:
+                continue  # ended by a token before this one
+            self.statistics.num_tokens += 1
             if token in sequence.end_ids:
                 sequence.finish_reason, sequence.stop_reason = FinishReason.STOP, token
                 ending.append(sequence)
@@ -241,7 +288,6 @@ class Engine:
             elif len(sequence.prompt) + len(sequence.output) >= sequence.max_length:
                 sequence.finish_reason = FinishReason.LENGTH
                 ending.append(sequence)
-        self.statistics.num_tokens += len(sampling)
         if ending:
             self._release(ending)
 
@@ -281,8 +327,6 @@ class Engine:
         self._end(ending, FinishReason.ERROR)
 
     def _release(self, sequences: list[Sequence]) -> None:
-        for sequence in sequences:
-            self._sampler.forget(sequence)
         self.statistics.num_finished += len(sequences)
         self.scheduler.finish(sequences)
 
@@ -299,6 +343,14 @@ def _alternatives(sequence: Sequence, drawn: Sampled | Scored, row: int) -> dict
     assert drawn.top_tokens is not None and drawn.top_logprobs is not None
     tokens = drawn.top_tokens[row, :count].tolist()
     return dict(zip(tokens, drawn.top_logprobs[row, :count].tolist(), strict=True))
+
+
+def _num_equal(draft: List[int], tokens: List[int]) -> int:
+    """How many tokens of `draft` were drawn before the first that was not."""
+    for count, (guessed, drawn) in enumerate(zip(draft, tokens, strict=True)):
+        if guessed != drawn:
+            return count
+    return len(draft)
 
 
 def _closed_error() -> ThreadError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as List
 
 import numpy as np
@@ -14,12 +15,14 @@ from weft.types import Array
 _POSITION = INT_SETTINGS.index("position")
 _NUM_TOP = INT_SETTINGS.index("num_top_log_probs")
 _HISTORY = slice(INT_SETTINGS.index("history_begin"), INT_SETTINGS.index("history_end") + 1)
+_HISTORY_END = INT_SETTINGS.index("history_end")
 _BIAS = slice(INT_SETTINGS.index("bias_begin"), INT_SETTINGS.index("bias_end") + 1)
 
 _NO_IDS: Array = np.zeros((0, 1), np.int32)
 _NO_VALUES: Array = np.zeros((0, 1), np.float32)
 _NO_WORDS: Array = np.zeros((0, 1), np.uint32)
 
+_NO_DRAFTS: Mapping[Sequence, List[int]] = {}
 _LIKELIEST = SamplingParams(temperature=0.0)
 
 
@@ -30,7 +33,6 @@ class Sampler:
         self._real = np.zeros((num_seats, len(REAL_SETTINGS)), np.float32)
         self._ints = np.zeros((num_seats, len(INT_SETTINGS)), np.int32)
         self._is_ragged = np.zeros(num_seats, bool)  # has a history or biases
-        self._histories: dict[int, _History] = {}  # by the number of the request
         self._real_inputs = np.zeros((max_outputs, len(REAL_SETTINGS)), np.float32)
         self._int_inputs = np.zeros((max_outputs, len(INT_SETTINGS)), np.int32)
 
@@ -49,14 +51,17 @@ class Sampler:
         self._ints[sequence.seat] = [ints.get(name, 0) for name in INT_SETTINGS]
         self._is_ragged[sequence.seat] = params.penalizes or params.logit_bias is not None
 
-    def forget(self, sequence: Sequence) -> None:
-        """Drops what was kept of a request that ended."""
-        self._histories.pop(sequence.number, None)
-
-    def inputs(self, sequences: List[Sequence], seats: Array, positions: Array) -> dict[str, Array]:
+    def inputs(
+        self,
+        sequences: List[Sequence],
+        seats: Array,
+        positions: Array,
+        drafts: Mapping[Sequence, List[int]] = _NO_DRAFTS,
+    ) -> dict[str, Array]:
         """Inputs to sample a token for each of `sequences` on `seats`, at `positions` i32[n] of their texts.
 
-        The views hold until the next step.
+        A request of `drafts` has a row for each token of its draft besides, right after its own. The views
+        hold until the next step.
         """
         n = len(seats)
         real, ints = self._real_inputs[:n], self._int_inputs[:n]
@@ -65,7 +70,7 @@ class Sampler:
         ints[:, _POSITION] = positions
         ragged = _Ragged()
         if self._is_ragged[seats].any():
-            self._fill_ragged(sequences, ints, ragged)
+            self._fill_ragged(sequences, ints, ragged, drafts)
         return {"real_settings": real, "int_settings": ints, **ragged.inputs()}
 
     def ranking_inputs(self, num_rows: int, num_alternatives: int) -> dict[str, Array]:
@@ -76,34 +81,25 @@ class Sampler:
         ints[:, _NUM_TOP] = num_alternatives
         return {"real_settings": real, "int_settings": ints, **_Ragged().inputs()}
 
-    def _fill_ragged(self, sequences: List[Sequence], ints: Array, ragged: _Ragged) -> None:
+    def _fill_ragged(
+        self,
+        sequences: List[Sequence],
+        ints: Array,
+        ragged: _Ragged,
+        drafts: Mapping[Sequence, List[int]],
+    ) -> None:
+        before = None
         for row, sequence in enumerate(sequences):
+            if sequence is before:  # a row of its draft: the same, but for a text longer by a token
+                ints[row, _HISTORY] = ints[row - 1, _HISTORY]
+                ints[row, _HISTORY_END] += int(sequence.params.penalizes)
+                ints[row, _BIAS] = ints[row - 1, _BIAS]
+                continue
+            before = sequence
             if sequence.params.penalizes:
-                history = self._histories.setdefault(sequence.number, _History(sequence))
-                ints[row, _HISTORY] = ragged.add_history(history.tokens(), len(sequence.prompt))
+                ints[row, _HISTORY] = ragged.add_history(sequence, drafts.get(sequence, ()))
             if sequence.params.logit_bias is not None:
                 ints[row, _BIAS] = ragged.add_bias(sequence.params.logit_bias)
-
-
-class _History:
-    """All tokens of a request, in memory that grows by doubling."""
-
-    def __init__(self, sequence: Sequence) -> None:
-        self._sequence = sequence
-        self._tokens: Array = sequence.prompt
-        self._length = len(sequence.prompt)
-
-    def tokens(self) -> Array:
-        """Prompt and answer so far, i32[n]."""
-        length = self._sequence.num_tokens
-        if length > len(self._tokens):
-            grown = np.zeros(2 * length, np.int32)
-            grown[: self._length] = self._tokens[: self._length]
-            self._tokens = grown
-        if length > self._length:
-            self._tokens[self._length : length] = self._sequence.output[self._length - length :]
-            self._length = length
-        return self._tokens[:length]
 
 
 class _Ragged:
@@ -115,12 +111,14 @@ class _Ragged:
         self._values: list[float] = []
         self._num_history = 0
 
-    def add_history(self, tokens: Array, num_prompt: int) -> tuple[int, int, int]:
-        """Where prompt and answer begin and end."""
-        begin = self._num_history
-        self._num_history += len(tokens)
+    def add_history(self, sequence: Sequence, draft: List[int]) -> tuple[int, int, int]:
+        """Where prompt and answer of `sequence` begin and end; its draft follows."""
+        begin, tokens = self._num_history, sequence.tokens()
         self._histories.append(tokens)
-        return begin, begin + num_prompt, self._num_history
+        if draft:
+            self._histories.append(np.array(draft, np.int32))
+        self._num_history += len(tokens) + len(draft)
+        return begin, begin + len(sequence.prompt), begin + len(tokens)
 
     def add_bias(self, bias: object) -> tuple[int, int]:
         """Where the biases begin and end."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as List
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,17 +27,16 @@ from weft.types import BLOCK_TOKENS, Array
 
 @dataclass
 class Step:
-    """What one step computes. The outputs are those of `decoding`, then of the chunks that end a prompt."""
+    """What one step computes.
+
+    The outputs are those of `decoding`, each with its draft, then of the chunks that end a prompt.
+    """
 
     purpose: Purpose
     decoding: list[Sequence]
     seats: Array  # i64[decoding]
     chunks: list[tuple[Sequence, int]] = field(default_factory=list)  # and the number of rows of each
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of the step."""
-        return len(self.decoding) + sum(rows for _, rows in self.chunks)
+    drafts: dict[Sequence, list[int]] = field(default_factory=dict)  # guesses of some of `decoding`
 
 
 class Scheduler:
@@ -94,12 +94,25 @@ class Scheduler:
         self._take_chunks(step, self._max_rows[purpose] - len(step.decoding))
         return step
 
-    def advance(self, step: Step) -> list[Sequence]:
+    def add_drafts(self, step: Step, drafts: Mapping[Sequence, List[int]]) -> None:
+        """Adds guesses to `step`, as far as there are blocks besides one for each decoding request."""
+        for sequence, draft in drafts.items():
+            first = int(self.seats.position[sequence.seat]) + 1
+            missing = blocks_for(first + len(draft)) - len(sequence.blocks)
+            for _ in range(min(missing, self.blocks.num_free - len(self.decoding))):
+                self.seats.add_block(sequence, self.blocks.allocate(1)[0])
+            room = len(sequence.blocks) * BLOCK_TOKENS - first
+            if room > 0:
+                step.drafts[sequence] = list(draft[:room])
+
+    def advance(self, step: Step, gained: Array | int = 1) -> list[Sequence]:
         """Marks the rows of `step` as computed; gives the requests whose prompts it ended.
 
-        Those that generate are decoding from now on; the caller sets the token of their seats.
+        gained i32[decoding]: tokens that each decoding request got; what a draft's other rows wrote is
+        overwritten, as the next rows begin there. Those that generate are decoding from now on; the caller
+        sets the token of their seats.
         """
-        self.seats.position[step.seats] += 1
+        self.seats.position[step.seats] += gained
         for sequence, rows in step.chunks:
             sequence.num_computed += rows
             self._set_keys(sequence, sequence.num_computed)
@@ -228,7 +241,7 @@ class Scheduler:
         """Lets others find the full blocks of the first `num_computed` tokens of `sequence`."""
         full = num_computed // BLOCK_TOKENS
         if full > len(sequence.block_keys):
-            extend_keys(sequence.block_keys, sequence.text(num_computed))
+            extend_keys(sequence.block_keys, sequence.tokens()[:num_computed])
         for index in range(sequence.num_keyed, full):
             self.blocks.set_key(sequence.blocks[index], sequence.block_keys[index])
             self._coming.discard(sequence.block_keys[index])

@@ -12,6 +12,7 @@ from weft.types import Array
 
 if TYPE_CHECKING:
     from weft.serve.detokenizer import Detokenizer
+    from weft.serve.prompt_lookup import PromptLookup
 
 
 class Purpose(StrEnum):
@@ -46,6 +47,8 @@ class Sequence:
     """
 
     __slots__ = (
+        "_num_gathered",
+        "_tokens",
         "alternatives",
         "block_keys",
         "blocks",
@@ -56,6 +59,7 @@ class Sequence:
         "finish_reason",
         "known",
         "logprobs",
+        "lookup",
         "max_length",
         "num_computed",
         "num_keyed",
@@ -103,6 +107,9 @@ class Sequence:
         self.error: BaseException | None = None
         self.cancel_wanted = False
         self.known = self.prompt
+        self.lookup: PromptLookup | None = None  # guesses at the next tokens, once some were wanted
+        self._tokens: Array = self.prompt
+        self._num_gathered = len(self.prompt)  # tokens that are in _tokens
         self.output: list[int] = []
         self.logprobs: list[float] = []
         self.alternatives: list[dict[int, float]] = []
@@ -120,12 +127,17 @@ class Sequence:
         """Tokens of prompt and answer so far."""
         return len(self.prompt) + len(self.output)
 
-    def text(self, num_tokens: int) -> Array:
-        """Its first `num_tokens` tokens, of prompt and answer, i32[num_tokens]."""
-        if num_tokens <= len(self.known):
-            return self.known[:num_tokens]
-        answered = np.array(self.output[: num_tokens - len(self.prompt)], np.int32)
-        return np.concatenate([self.prompt, answered])
+    def tokens(self) -> Array:
+        """Prompt and answer so far, i32[num_tokens]; a view into memory that grows by doubling."""
+        length, gathered = self.num_tokens, self._num_gathered
+        if length > len(self._tokens):
+            grown = np.zeros(2 * length, np.int32)
+            grown[:gathered] = self._tokens[:gathered]
+            self._tokens = grown
+        if length > gathered:
+            self._tokens[gathered:length] = self.output[gathered - length :]
+            self._num_gathered = length
+        return self._tokens[:length]
 
     @property
     def finished(self) -> bool:
@@ -134,8 +146,7 @@ class Sequence:
 
     def forget_computed(self) -> None:
         """Back to the state of a request that has not begun, but for its answer so far."""
-        if self.output:
-            self.known = np.concatenate([self.prompt, np.array(self.output, np.int32)])
+        self.known = self.tokens().copy()
         self.num_computed = self.num_keyed = 0
         self.num_preemptions += 1
         if self.purpose is Purpose.SCORE:

@@ -35,6 +35,11 @@ def _lines(service: Service) -> Iterator[str]:
     yield from counter_lines("weft_answer_tokens_total", "Tokens answered.", counted.answer_tokens)
     yield from counter_lines("weft_steps_total", "Steps of the engine.", engine.statistics.num_steps)
     yield from counter_lines("weft_step_rows_total", "Rows of all steps.", engine.statistics.num_rows)
+    yield from counter_lines(
+        "weft_draft_tokens_total", "Tokens guessed ahead.", engine.statistics.num_drafted
+    )
+    yield from counter_lines("weft_accepted_tokens_total", "Tokens guessed ahead that were right.",
+                             engine.statistics.num_accepted)  # fmt: skip
     finished = {labels(reason=reason): count for reason, count in sorted(counted.finished.items())}
     yield from counter_lines("weft_requests_finished_total", "Answers by how they ended.", finished)
     responses = {

@@ -45,6 +45,7 @@ def load(
     kv_memory: int | str | None = None,
     max_rows: int = EngineConfig.max_rows,
     max_running: int = EngineConfig.max_running,
+    draft_max: int = EngineConfig.draft_max,
 ) -> Model:
     """The model of that name, folder or file, ready to answer.
 
@@ -52,7 +53,9 @@ def load(
     weights. Other keywords: see `EngineConfig`. Raises ModelNotFoundError, ModelFileError, ConfigError,
     UnsupportedError, OutOfMemoryError.
     """
-    config = EngineConfig(threads, teams, quant, kv_dtype, max_context, kv_memory, max_rows, max_running)
+    config = EngineConfig(
+        threads, teams, quant, kv_dtype, max_context, kv_memory, max_rows, max_running, draft_max
+    )
     if adapter is None:
         return Model(resolve(model), config)
     from weft.tasks.export import fused_model
@@ -139,7 +142,12 @@ class Model:
         token_bytes = cache_type.token_bytes * cache_type.layers
         budget = plan_kv_budget(config, loaded.config.max_context, token_bytes)
         self._limits = EngineLimits(
-            budget.max_context, budget.num_blocks, config.max_rows, MAX_SCORE_ROWS, config.max_running
+            budget.max_context,
+            budget.num_blocks,
+            config.max_rows,
+            MAX_SCORE_ROWS,
+            config.max_running,
+            config.draft_max,
         )
         self.cache = KvCache(cache_type, budget.num_blocks)
         self.runner = PlanRunner(self._compile, self.pool.close, config.teams)
@@ -172,7 +180,7 @@ class Model:
         )
 
     def _max_outputs(self, purpose: str) -> int:
-        return self.config.max_running if purpose == "generate" else MAX_SCORE_ROWS
+        return self._limits.max_outputs if purpose == "generate" else MAX_SCORE_ROWS
 
 
 def _make_pool(config: EngineConfig) -> Pool:

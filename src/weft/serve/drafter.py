@@ -1,0 +1,85 @@
+"""How many tokens each request guesses ahead in a step: as many as make the step's tokens cheapest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as List
+from typing import Protocol
+
+from weft.serve.prompt_lookup import PromptLookup
+from weft.serve.sequence import Sequence
+from weft.serve.step_costs import StepCosts
+
+_LEAST_CHANCE = 0.02
+
+
+class Costs(Protocol):
+    """What steps cost; `StepCosts` learns it."""
+
+    def observe(self, num_rows: int, seconds: float) -> None:
+        """Takes note of a step that was run."""
+
+    def estimate(self, num_rows: int) -> float:
+        """Seconds of a step of `num_rows`."""
+
+
+class Drafter:
+    """Chooses drafts: tokens that a step verifies beside the row that a request has anyway.
+
+    A row costs what the steps so far say, and brings a token as likely as the request's guesses came true;
+    rows are added, the likeliest first, as long as tokens in a second grow. So nothing is guessed where that
+    does not pay: in texts that repeat nothing, or in batches that keep the arithmetic busy.
+    draft_max: most tokens of one request; 0 for none.
+    """
+
+    def __init__(self, draft_max: int) -> None:
+        self.draft_max = draft_max
+        self.costs: Costs = StepCosts()
+
+    def choose(self, sequences: List[Sequence], max_guesses: int) -> dict[Sequence, list[int]]:
+        """The drafts of those of the decoding `sequences` that guess, at most `max_guesses` tokens in all."""
+        if not (self.draft_max and sequences and self._may_pay(len(sequences), max_guesses)):
+            return {}
+        chances = [
+            (chance, number)
+            for number, sequence in enumerate(sequences)
+            for chance in self._chances(sequence)
+        ]
+        # A request's chances fall from guess to guess, so that those taken are its first ones.
+        chances.sort(reverse=True)
+        lengths: dict[int, int] = {}
+        for _, number in chances[: self._best_count(len(sequences), chances[:max_guesses])]:
+            lengths[number] = lengths.get(number, 0) + 1
+        return {sequences[number]: _draft(sequences[number], length) for number, length in lengths.items()}
+
+    def _may_pay(self, num_rows: int, max_guesses: int) -> bool:
+        """Whether rows could pay that are sure to bring a token."""
+        estimate = self.costs.estimate
+        most = min(max_guesses, self.draft_max)
+        least = estimate(num_rows) / num_rows
+        return any(estimate(rows) / rows < least for rows in range(num_rows + 1, num_rows + most + 1))
+
+    def _chances(self, sequence: Sequence) -> List[float]:
+        """How likely each guess of `sequence` comes true, as far as there is any use in it."""
+        length = min(self.draft_max, sequence.max_length - sequence.num_tokens - 1)
+        if length < 1:
+            return ()
+        if sequence.lookup is None:
+            sequence.lookup = PromptLookup()
+        sequence.lookup.follow(sequence.tokens())
+        return [chance for chance in sequence.lookup.chances(length) if chance >= _LEAST_CHANCE]
+
+    def _best_count(self, num_rows: int, chances: List[tuple[float, int]]) -> int:
+        """How many guesses, the likeliest first, make a second bring the most tokens."""
+        best, best_rate = 0, num_rows / self.costs.estimate(num_rows)
+        tokens = float(num_rows)
+        for count, (chance, _) in enumerate(chances, 1):
+            tokens += chance
+            rate = tokens / self.costs.estimate(num_rows + count)
+            if rate > best_rate:
+                best, best_rate = count, rate
+        return best
+
+
+def _draft(sequence: Sequence, length: int) -> list[int]:
+    assert sequence.lookup is not None
+    return sequence.lookup.draft(sequence.tokens(), length)
