@@ -30,6 +30,7 @@ LAYERS = {
     "train": 4,
     "tasks": 5,
     "server": 6,
+    "batch": 6.5,
     "cli": 7,
 }
 # Folder of native -> those it may include from, besides itself.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from weft.errors import (
+        BatchError,
         ConfigError,
         DataError,
         Interrupted,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "BatchError": "weft.errors",
     "Callback": "weft.train.report",
     "Completion": "weft.tasks.completion",
     "ConfigError": "weft.errors",
@@ -79,6 +81,7 @@ __all__ = [  # noqa: RUF022 - `load` first, as one meets it
     "StepReport",
     "TrainingResult",
     "WeftError",
+    "BatchError",
     "ConfigError",
     "DataError",
     "Interrupted",

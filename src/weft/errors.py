@@ -34,11 +34,15 @@ class PromptError(WeftError, ValueError):
 
 
 class DataError(WeftError, ValueError):
-    """Training data is missing, empty, not what its format promises, or does not fit the model."""
+    """Data is missing, empty, not what its format promises, or does not fit the model."""
 
 
 class TrainingError(WeftError, RuntimeError):
     """A training run cannot go on: its loss diverged, its folder is in use, damaged or cannot be written."""
+
+
+class BatchError(WeftError, RuntimeError):
+    """A batch cannot go on: its results are in use, damaged, or were made from something else."""
 
 
 class PlanError(WeftError, ValueError):

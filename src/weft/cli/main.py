@@ -23,6 +23,7 @@ COMMANDS = {
     "generate": "Continue a prompt.",
     "chat": "Talk with a model.",
     "serve": "Answer over HTTP, with OpenAI's API.",
+    "batch": "Answer a file of requests.",
     "train": "Train or fine-tune a model.",
     "eval": "Measure how well a model predicts text.",
     "plot": "Draw the course of a training run.",

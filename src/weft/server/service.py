@@ -12,7 +12,7 @@ from weft.serve.sequence import Sequence
 from weft.server.answer import Answer
 from weft.server.config import ServerConfig
 from weft.server.engine_thread import EngineThread
-from weft.server.errors import ApiError, overloaded, unavailable
+from weft.server.errors import ApiError, check_model, overloaded, unavailable
 from weft.server.run import Run
 from weft.server.statistics import ServerStatistics
 from weft.tasks.model import Model
@@ -46,13 +46,7 @@ class Service:
 
     def check_model(self, name: str | None) -> None:
         """Raises ApiError unless `name` is the served model's."""
-        if name is not None and name != self.name:
-            raise ApiError(
-                404,
-                f"Expected the model {self.name!r}, got {name[:200]!r}; /v1/models lists what is served.",
-                code="model_not_found",
-                param="model",
-            )
+        check_model(name, self.name)
 
     def check_room(self, num_answers: int) -> None:
         """Raises ApiError where the server shuts down or has too much to do."""
