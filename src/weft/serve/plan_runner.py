@@ -13,7 +13,7 @@ from weft.types import Array
 
 
 class Tracer(Protocol):
-    """Takes the spans of runs; `weft.serve.trace.TraceFile` is one."""
+    """Takes the spans of runs: `weft.serve.trace.TraceFile`, `weft.serve.recent_runs.RecentRuns`."""
 
     def run(self, executable: Executable, inputs: Inputs, team: int) -> dict[str, Array]:
         """Runs the plan and keeps what its threads did."""
@@ -76,6 +76,7 @@ class PlanRunner:
 
     def _run_on(self, purpose: str, inputs: Inputs, team: int) -> dict[str, Array]:
         executable = self._executables.get((purpose, team)) or self.executable(purpose, team)
-        if self.tracer is not None:
-            return self.tracer.run(executable, inputs, team)
+        tracer = self.tracer  # read once: another thread may take it away
+        if tracer is not None:
+            return tracer.run(executable, inputs, team)
         return executable.run(inputs, team)

@@ -6,19 +6,17 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from weft.machine import processor_name
-from weft.ops.operation import Cost
-from weft.plan.roofline import node_kind
 from weft.runtime import Executable, new_trace, selected_isa
 from weft.serve.plan_runner import PlanRunner
 from weft.serve.runner import Inputs
-from weft.types import Array, WeightType
+from weft.serve.traced_run import TracedRun
+from weft.types import Array
 
 MACHINE_EVENT = "weft_machine"  # metadata: where the timeline was made
 
@@ -52,7 +50,7 @@ class TraceFile:
         self._file = file
         self._separator = "["
         self._recorders: dict[int, Any] = {}  # by team
-        self._runs: list[_Run] = []
+        self._runs: list[TracedRun] = []
         self._named: set[int] = set()
         self._begin_ns = time.monotonic_ns()
         self._num_written = 0  # runs
@@ -67,7 +65,7 @@ class TraceFile:
             recorder = self._recorders[team] = new_trace()
         begin_ns = time.monotonic_ns()
         outputs = executable.run(inputs, team, recorder)
-        self._runs.append(_Run(executable, _sizes(inputs), begin_ns, time.monotonic_ns(), team))
+        self._runs.append(TracedRun(executable, inputs, begin_ns, time.monotonic_ns(), team))
         if len(self._runs) >= _STEPS_KEPT:
             self.flush()
         return outputs
@@ -94,7 +92,7 @@ class TraceFile:
         self._file.write("\n]\n")
         self._file.flush()
 
-    def _write_spans(self, team: int, spans: Array, run: _Run) -> None:
+    def _write_spans(self, team: int, spans: Array, run: TracedRun) -> None:
         """Writes the spans of one run."""
         spanned = {int(node) for node in spans["node"]}
         counted: set[int] = set()  # operations whose cost is written already
@@ -118,7 +116,7 @@ class TraceFile:
             self._put({"ph": "M", "pid": _PROCESS, "tid": row, "name": "thread_name", "args": {"name": name}})
         return row
 
-    def _write_counters(self, run: _Run) -> None:
+    def _write_counters(self, run: TracedRun) -> None:
         at = self._microseconds(run.begin_ns)
         self._put({"ph": "C", "pid": _PROCESS, "ts": at, "name": "rows", "args": {"rows": run.sizes["rows"]}})
         args = {"requests": run.sizes["sequences"]}
@@ -143,64 +141,3 @@ class TraceFile:
     def _put(self, event: dict[str, Any]) -> None:
         self._file.write(f"{self._separator}\n{json.dumps(event, separators=(',', ':'))}")
         self._separator = ","
-
-
-@dataclass(frozen=True)
-class _Operation:
-    """What a span shows: operations that run together, joined by "+", where in the model, and their cost."""
-
-    name: str
-    label: str
-    cost: Cost
-    kind: str
-    weight: str
-
-
-class _Run:
-    """A run of a plan: when, and what its operations cost for its sizes."""
-
-    def __init__(
-        self, executable: Executable, sizes: dict[str, float], begin_ns: int, end_ns: int, team: int
-    ) -> None:
-        self.sizes = sizes
-        self.begin_ns = begin_ns
-        self.end_ns = end_ns
-        self.team = team
-        self.number = 0  # among all runs, from 1
-        self._plan = executable.plan
-        self._costs: list[Cost] | None = None
-        self._operations: dict[int, _Operation] = {}
-
-    def operation(self, first: int, spanned: set[int]) -> _Operation:
-        """What ran in the span of node `first`: it, and the row-wise ones behind it without spans of their
-        own, which are not in `spanned`.
-        """
-        found = self._operations.get(first)
-        if found is None:
-            found = self._operations[first] = self._describe(first, spanned)
-        return found
-
-    def _describe(self, first: int, spanned: set[int]) -> _Operation:
-        if self._costs is None:
-            self._costs = self._plan.costs(self.sizes)
-        nodes = self._plan.nodes
-        end = first + 1
-        if nodes[first].op.row_wise:
-            while end < len(nodes) and nodes[end].op.row_wise and end not in spanned:
-                end += 1
-        names = dict.fromkeys(plain.op.name for node in nodes[first:end] for plain in node.plain)
-        types = [operand.type for operand in nodes[first].operands.values()]
-        weight = next((str(type_) for type_ in types if isinstance(type_, WeightType)), "")
-        cost = sum(self._costs[first:end], Cost())
-        return _Operation("+".join(names), nodes[first].label, cost, node_kind(nodes[first]), weight)
-
-
-def _sizes(inputs: Inputs) -> dict[str, float]:
-    """Sizes of a run by dimension, and the mean number of tokens that a row attends to."""
-    positions = inputs["positions"]
-    return {
-        "rows": len(positions),
-        "outputs": len(inputs["output_rows"]),
-        "sequences": len(inputs["sequences"]),
-        "context": float(positions.mean()) + 1.0,
-    }

@@ -20,10 +20,14 @@ from weft.server.errors import ApiError
 from weft.server.health import health, ready, version
 from weft.server.metrics import metrics
 from weft.server.models import model, models
+from weft.server.page import page_routes
 from weft.server.service import Service
+from weft.server.threads import threads
 from weft.server.tokens import detokenize, tokenize
 
+PAGE = page_routes()
 ROUTES = [
+    *PAGE,
     Route("/v1/chat/completions", chat_completions, methods=["POST"]),
     Route("/v1/completions", completions, methods=["POST"]),
     Route("/v1/models", models, methods=["GET"]),
@@ -33,9 +37,10 @@ ROUTES = [
     Route("/health", health, methods=["GET"]),
     Route("/health/ready", ready, methods=["GET"]),
     Route("/metrics", metrics, methods=["GET"]),
+    Route("/threads", threads, methods=["GET"]),
     Route("/version", version, methods=["GET"]),
 ]
-OPEN_PATHS = frozenset({"/health", "/health/ready", "/version"})
+OPEN_PATHS = frozenset({"/health", "/health/ready", "/version", *(route.path for route in PAGE)})
 
 
 def make_app(service: Service) -> Starlette:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from weft.serve.recent_runs import RecentRuns
 from weft.serve.sequence import Sequence
 from weft.server.answer import Answer
 from weft.server.config import ServerConfig
@@ -36,6 +37,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.engine_thread = EngineThread(self.model.engine, self.statistics)
+        self.recent_runs = RecentRuns(self.model.runner)
         self._runs: set[Run] = set()
         self._admitting = 0  # answers let in whose prompts are not yet with the engine
 
