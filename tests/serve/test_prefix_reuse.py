@@ -20,14 +20,14 @@ def test_a_text_seen_before_is_not_computed_again() -> None:
         engine.submit([sequence])
         engine.wait([sequence])
         check_answer(sequence)
-    assert (first.num_reused, second.num_reused) == (0, 64)
-    assert rows_of(engine) == len(BEGIN) + len(BEGIN) + 2 - 64
+    assert (first.num_reused, second.num_reused) == (0, len(BEGIN)), "two blocks, and a part of the third"
+    assert rows_of(engine) == len(BEGIN) + 2
     check_empty(engine)
 
 
 def test_the_last_token_is_computed_always() -> None:
     engine = make_engine()
-    for length, reused in ((64, 0), (64, 32), (65, 64)):
+    for length, reused in ((64, 0), (64, 63), (65, 64), (70, 65), (69, 68), (33, 32), (31, 0)):
         sequence = request(BEGIN[:length], 1)
         engine.submit([sequence])
         engine.wait([sequence])
@@ -45,17 +45,43 @@ def test_the_next_turn_reuses_the_answer() -> None:
     engine.submit([following])
     engine.wait([following])
     check_answer(following)
-    assert following.num_reused == 64
+    assert following.num_reused == 79, "all but the last token of the answer, which was not computed"
+
+
+def test_parts_of_blocks_are_copied_from_who_has_most() -> None:
+    engine = make_engine()
+    texts = [[*BEGIN[:64], *range(10, 10 + n), *range(100, 120)] for n in (5, 12, 9, 0)]
+    for text, reused in zip(texts, (0, 69, 73, 64), strict=True):
+        sequence = request(text, 4)
+        engine.submit([sequence])
+        engine.wait([sequence])
+        check_answer(sequence)
+        assert sequence.num_reused == reused
+    check_empty(engine)
+
+
+def test_a_part_is_copied_from_a_request_that_runs() -> None:
+    engine = make_engine()
+    running = request(BEGIN[:50], 90, ends=False)
+    engine.submit([running])
+    engine.wait_for_output(running, 2)
+    second = request([*BEGIN[:48], 7, 7], 40, seed=3, ends=False)
+    engine.submit([second])
+    engine.wait([running, second])
+    check_answer(running)
+    check_answer(second)
+    assert second.num_reused == 48
+    check_empty(engine)
 
 
 def test_choices_share_one_prompt() -> None:
-    engine = make_engine(max_rows=32)
+    engine = make_engine(max_rows=100)
     choices = [request(BEGIN, 6, seed=seed) for seed in range(5)]
     engine.submit(choices)
     engine.wait(choices)
     for choice in choices:
         check_answer(choice)
-    assert [choice.num_reused for choice in choices] == [0, 64, 64, 64, 64]
+    assert [choice.num_reused for choice in choices] == [0, 79, 79, 79, 79]
     check_empty(engine)
 
 
@@ -69,7 +95,7 @@ def test_who_waits_for_a_prompt_that_is_cancelled_computes_it() -> None:
     engine.cancel([first])
     engine.wait([second])
     check_answer(second)
-    assert second.num_reused == 32, "what the first had done by then"
+    assert second.num_reused == 40, "what the first had done by then"
     check_empty(engine)
 
 
@@ -83,7 +109,7 @@ def test_scores_compute_all_rows_and_serve_others() -> None:
     engine.submit([again, answer])
     engine.wait([again, answer])
     check_answer(answer)
-    assert answer.num_reused == 64
+    assert answer.num_reused == 79
     assert sum(map(len, again.scores)) == len(BEGIN) - 1
 
 
@@ -97,7 +123,7 @@ def test_memory_goes_to_new_texts_and_oldest_are_forgotten() -> None:
         check_answer(sequence)
         check_empty(engine)
     assert sequence.num_reused == 0, "the oldest text was forgotten"
-    assert engine.scheduler.num_reused_tokens == 64, "the newest was not"
+    assert engine.scheduler.num_reused_tokens == 69, "the newest was not"
 
 
 def test_a_failed_step_leaves_nothing_to_reuse() -> None:

@@ -91,6 +91,10 @@ class FakeRunner:
         top = np.tile(np.arange(20, dtype=np.int32), (len(texts), 1))
         return Scored(np.array(values, np.float32), top, -top.astype(np.float32))
 
+    def copy_block(self, source: int, target: int) -> None:
+        blocks = self.cache.reshape(-1, BLOCK_TOKENS)
+        blocks[target] = blocks[source]
+
     def close(self) -> None:
         self.closed = True
 
@@ -137,6 +141,9 @@ class CountingRunner:
 
     def score(self, inputs: Inputs) -> Scored:
         return Scored(self._logprobs[: len(inputs["output_rows"])])
+
+    def copy_block(self, source: int, target: int) -> None:
+        return None
 
     def close(self) -> None:
         return None

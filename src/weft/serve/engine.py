@@ -75,7 +75,12 @@ class Engine:
         self.limits = limits
         self.statistics = EngineStatistics()
         self.scheduler = Scheduler(
-            limits.num_blocks, max_running, limits.max_rows, limits.max_score_rows, limits.max_length
+            limits.num_blocks,
+            max_running,
+            limits.max_rows,
+            limits.max_score_rows,
+            limits.max_length,
+            runner.copy_block,
         )
         self._runner = runner
         max_outputs = max(limits.max_outputs, limits.max_score_rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from weft.serve.begun_blocks import BegunBlocks
 from weft.types import BLOCK_TOKENS, Array
 
 _KEY_BYTES = 20
@@ -30,18 +31,20 @@ def extend_keys(keys: list[bytes], text: Array) -> None:
 class BlockAllocator:
     """Hands out the blocks of a cache, each with a count of its holders. For one thread at a time.
 
-    A block whose content has a key is found by it, even when nobody holds it any more, until its memory is
-    needed: those released first are handed out first, after those without a key. Of these the last given back
-    come first, so that memory that was never touched stays so.
+    A block whose content has a key is found by it, and one of which a text may take a part through `begun`,
+    even when nobody holds it any more, until its memory is needed: those released first are handed out first,
+    after those that nobody could find. Of these the last given back come first, so that memory that was never
+    touched stays so.
     """
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
         self._free = list(range(num_blocks - 1, -1, -1))
-        self._idle: dict[int, None] = {}  # without a holder, with a key; in the order of their release
+        self._idle: dict[int, None] = {}  # without a holder, but found; in the order of their release
         self._holders = [0] * num_blocks
         self._keys: list[bytes | None] = [None] * num_blocks
         self._blocks: dict[bytes, int] = {}  # by their keys
+        self.begun = BegunBlocks()
 
     @property
     def num_free(self) -> int:
@@ -80,7 +83,7 @@ class BlockAllocator:
             assert self._holders[block] > 0, f"block {block} is free already"
             self._holders[block] -= 1
             if self._holders[block] == 0:
-                if self._keys[block] is None:
+                if self._keys[block] is None and block not in self.begun:
                     self._free.append(block)
                 else:
                     self._idle[block] = None
@@ -114,8 +117,8 @@ class BlockAllocator:
     def _drop_oldest(self) -> int:
         block = next(iter(self._idle))
         del self._idle[block]
-        key = self._keys[block]
-        assert key is not None
-        del self._blocks[key]
-        self._keys[block] = None
+        self.begun.drop(block)
+        if (key := self._keys[block]) is not None:
+            del self._blocks[key]
+            self._keys[block] = None
         return block

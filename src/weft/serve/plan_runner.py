@@ -23,12 +23,17 @@ class PlanRunner:
     """Runs steps on `num_teams` teams; each takes a part of the requests. For one thread at a time.
 
     `compile_plan` gives a new executable of a purpose: runs of one executable take turns, so each team has
-    its own. `release` gives back what they ran on.
+    its own. `copy_block` copies a block of the KV cache. `release` gives back what they ran on.
     """
 
     def __init__(
-        self, compile_plan: Callable[[str], Executable], release: Callable[[], None], num_teams: int = 1
+        self,
+        compile_plan: Callable[[str], Executable],
+        copy_block: Callable[[int, int], None],
+        release: Callable[[], None],
+        num_teams: int = 1,
     ) -> None:
+        self.copy_block = copy_block
         self._compile = compile_plan
         self._release = release
         self._num_teams = num_teams

@@ -47,5 +47,8 @@ class Runner(Protocol):
     def score(self, inputs: Inputs) -> Scored:
         """Computes the rows; log-probabilities of `targets`, and of others with the sampler's inputs."""
 
+    def copy_block(self, source: int, target: int) -> None:
+        """Copies one block of the KV cache to another."""
+
     def close(self) -> None:
         """Gives back threads and memory."""

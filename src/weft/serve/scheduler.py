@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
 
@@ -42,11 +42,18 @@ class Step:
 class Scheduler:
     """Owns the queue, the running requests, their seats and blocks. For one thread at a time.
 
-    max_rows: most rows of a step; max_score_rows: of one that scores.
+    max_rows: most rows of a step; max_score_rows: of one that scores. copy_block: copies one block of the
+    cache to another.
     """
 
     def __init__(
-        self, num_blocks: int, max_running: int, max_rows: int, max_score_rows: int, max_context: int
+        self,
+        num_blocks: int,
+        max_running: int,
+        max_rows: int,
+        max_score_rows: int,
+        max_context: int,
+        copy_block: Callable[[int, int], None],
     ) -> None:
         assert max_running <= max_rows, "each running request has a row in each step"
         self.blocks = BlockAllocator(num_blocks)
@@ -56,6 +63,7 @@ class Scheduler:
         self.prefilling: dict[Purpose, list[Sequence]] = {purpose: [] for purpose in Purpose}
         self.num_preemptions = 0
         self.num_reused_tokens = 0  # of prompts, found in the cache
+        self._copy_block = copy_block
         self._coming: set[bytes] = set()  # keys of blocks that prompts are about to fill
         self._max_rows = {Purpose.GENERATE: max_rows, Purpose.SCORE: max_score_rows}
         self._last_purpose = Purpose.SCORE
@@ -117,6 +125,8 @@ class Scheduler:
             sequence.num_computed += rows
             self._set_keys(sequence, sequence.num_computed)
         ended = [sequence for sequence, _ in step.chunks if sequence.num_computed == len(sequence.known)]
+        for sequence in ended:
+            self._note_begun(sequence, sequence.num_keyed, sequence.num_computed)
         if ended and step.purpose is Purpose.GENERATE:
             self._begin_decoding(ended)
         return ended
@@ -193,7 +203,7 @@ class Scheduler:
         self.blocks.share(cached)
         sequence.blocks = cached + self.blocks.allocate(blocks_for(len(sequence.known)) - len(cached))
         sequence.num_keyed = len(cached)
-        sequence.num_computed = sequence.num_reused = len(cached) * BLOCK_TOKENS
+        sequence.num_computed = sequence.num_reused = len(cached) * BLOCK_TOKENS + self._copy_begun(sequence)
         self.num_reused_tokens += sequence.num_reused
         if sequence.purpose is Purpose.GENERATE:
             self._coming.update(sequence.block_keys[len(cached) :])
@@ -201,6 +211,18 @@ class Scheduler:
         sequence.status = Status.RUNNING
         self.prefilling[sequence.purpose].append(sequence)
         return sequence
+
+    def _copy_begun(self, sequence: Sequence) -> int:
+        """Copies the block that goes on as `sequence` does after its cached ones; gives the tokens it has."""
+        index = sequence.num_keyed
+        if not index:
+            return 0
+        following = sequence.known[index * BLOCK_TOKENS : len(sequence.known) - 1][:BLOCK_TOKENS]
+        source, count = self.blocks.begun.find(sequence.block_keys[index - 1], following)
+        # The source may have been handed out for this very text: nothing is written before the step.
+        if count:
+            self._copy_block(source, sequence.blocks[index])
+        return count
 
     def _begin_decoding(self, sequences: list[Sequence]) -> None:
         generating = self.prefilling[Purpose.GENERATE]
@@ -231,7 +253,9 @@ class Scheduler:
         for sequence in sequences:
             position = int(self.seats.position[sequence.seat])
             computed = position if sequence in decoding else sequence.num_computed
-            self._set_keys(sequence, min(computed, sequence.num_tokens))
+            computed = min(computed, sequence.num_tokens)
+            self._set_keys(sequence, computed)
+            self._note_begun(sequence, sequence.num_keyed, computed)
             self._coming.difference_update(sequence.block_keys[sequence.num_keyed :])
             self.seats.leave(sequence)
             self.blocks.release(reversed(sequence.blocks))  # the end of a text is forgotten before its begin
@@ -245,7 +269,15 @@ class Scheduler:
         for index in range(sequence.num_keyed, full):
             self.blocks.set_key(sequence.blocks[index], sequence.block_keys[index])
             self._coming.discard(sequence.block_keys[index])
+            self._note_begun(sequence, index, (index + 1) * BLOCK_TOKENS)
         sequence.num_keyed = max(sequence.num_keyed, full)
+
+    def _note_begun(self, sequence: Sequence, index: int, num_computed: int) -> None:
+        """Lets others take a part of block `index` of `sequence`, up to `num_computed` tokens of its text."""
+        begin = index * BLOCK_TOKENS
+        if index > 0 and begin < num_computed:
+            tokens = sequence.tokens()[begin:num_computed]
+            self.blocks.begun.note(sequence.blocks[index], sequence.block_keys[index - 1], tokens)
 
     def _seats_of_decoding(self) -> Array:
         if self._decoding_seats is None:

@@ -150,7 +150,7 @@ class Model:
             config.draft_max,
         )
         self.cache = KvCache(cache_type, budget.num_blocks)
-        self.runner = PlanRunner(self._compile, self.pool.close, config.teams)
+        self.runner = PlanRunner(self._compile, self.cache.copy_block, self.pool.close, config.teams)
         self.runner.executable("generate")
         self.engine = Engine(self.runner, self._limits)
         self._generator = Generator(
