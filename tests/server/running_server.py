@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +73,27 @@ class Server:
 
     def wait_for_metric(self, name: str, value: float) -> None:
         """Waits until a metric has this value."""
+        self.wait_until(lambda: self.metric(name) == value, lambda: f"{name} stays {self.metric(name)}")
+
+    def wait_until(
+        self, holds: Callable[[], bool], told: Callable[[], str] = lambda: "it never came"
+    ) -> None:
+        """Waits until something holds; `told` says what else did."""
         end = time.monotonic() + _TIMEOUT_S
-        while (found := self.metric(name)) != value:
-            assert time.monotonic() < end, f"{name} stays {found}, not {value}"
+        while not holds():
+            assert time.monotonic() < end, told()
             time.sleep(0.02)
+
+    def memory_bytes(self) -> int:
+        """Its memory that is not shared with files: weights that are mapped do not count."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"RssAnon:\s+(\d+) kB", status)
+        assert found, status
+        return int(found[1]) << 10
+
+    def num_descriptors(self) -> int:
+        """Files and connections that it has open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def stop(self) -> int:
         """Ends it as systemd would; the exit code."""

@@ -112,7 +112,8 @@ def test_paths_methods_types_and_origins(server: Server) -> None:
     assert server.refused(404, "/v1/nothing", {})["code"] == "unknown_url"
     assert server.call("GET", CHAT)[0] == 405
     assert server.call("POST", CHAT, GOOD, {"content-type": "text/plain"})[0] == 415
-    assert server.refused(403, CHAT, GOOD, origin="https://example.org")["code"] == "origin_not_allowed"
+    for origin in ("https://example.org", "null", "http://[::1"):
+        assert server.refused(403, CHAT, GOOD, origin=origin)["code"] == "origin_not_allowed"
     assert server.call("POST", CHAT, GOOD, {"origin": server.url})[0] == 200
     _, headers, _ = server.call("GET", "/version", headers={"x-request-id": "mine-1"})
     assert headers["x-request-id"] == "mine-1" and headers["x-content-type-options"] == "nosniff"

@@ -16,6 +16,16 @@ MAX_STOP_BYTES = 1024
 MAX_LOGIT_BIAS = 1024
 _SEED_LIMIT = 1 << 64
 
+# Lowest and highest value of each number, and whether the lowest itself is left out.
+RANGES = {
+    "temperature": (0.0, 100.0, False),
+    "top_p": (0.0, 1.0, True),
+    "min_p": (0.0, 1.0, False),
+    "repetition_penalty": (0.0, 100.0, True),
+    "presence_penalty": (-100.0, 100.0, False),
+    "frequency_penalty": (-100.0, 100.0, False),
+}
+
 
 @dataclass(frozen=True)
 class SamplingParams:
@@ -94,14 +104,7 @@ class SamplingParams:
 
 
 def _check_ranges(params: SamplingParams) -> None:
-    for name, low, high, open_low in (
-        ("temperature", 0.0, 100.0, False),
-        ("top_p", 0.0, 1.0, True),
-        ("min_p", 0.0, 1.0, False),
-        ("repetition_penalty", 0.0, 100.0, True),
-        ("presence_penalty", -100.0, 100.0, False),
-        ("frequency_penalty", -100.0, 100.0, False),
-    ):
+    for name, (low, high, open_low) in RANGES.items():
         value = _number(name, getattr(params, name))
         if value < low or value > high or (open_low and value == low):
             above = "above" if open_low else "from"

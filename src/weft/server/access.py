@@ -41,13 +41,20 @@ def check_origin(headers: Headers, allowed: str | None) -> None:
     origin = headers.get("origin")
     if origin is None or origin == allowed:
         return
-    if urlsplit(origin).netloc != headers.get("host", ""):
+    if _host_of(origin) != headers.get("host", ""):
         raise ApiError(
             403,
             f"Expected a page of this server, got one of {origin[:200]!r}; start it with --cors-origin.",
             kind="permission_error",
             code="origin_not_allowed",
         )
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # no address, such as http://[::1
+        return None
 
 
 def _digest(key: bytes) -> bytes:

@@ -11,36 +11,53 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from weft.server.chat_completions import chat_completions
-from weft.server.completions import completions
+from weft.server import shapes
+from weft.server.chat_completions import ChatRequest, chat_completions
+from weft.server.completions import CompletionRequest, completions
 from weft.server.edge import Edge
+from weft.server.endpoint import Endpoint
 from weft.server.errors import ApiError
 from weft.server.health import health, ready, version
 from weft.server.metrics import metrics
 from weft.server.models import model, models
+from weft.server.openapi import JSON, describe, openapi
 from weft.server.page import page_routes
 from weft.server.service import Service
 from weft.server.threads import threads
-from weft.server.tokens import detokenize, tokenize
+from weft.server.tokens import DetokenizeRequest, TokenizeRequest, detokenize, tokenize
 
 PAGE = page_routes()
-ROUTES = [
-    *PAGE,
-    Route("/v1/chat/completions", chat_completions, methods=["POST"]),
-    Route("/v1/completions", completions, methods=["POST"]),
-    Route("/v1/models", models, methods=["GET"]),
-    Route("/v1/models/{name:path}", model, methods=["GET"]),
-    Route("/tokenize", tokenize, methods=["POST"]),
-    Route("/detokenize", detokenize, methods=["POST"]),
-    Route("/health", health, methods=["GET"]),
-    Route("/health/ready", ready, methods=["GET"]),
-    Route("/metrics", metrics, methods=["GET"]),
-    Route("/threads", threads, methods=["GET"]),
-    Route("/version", version, methods=["GET"]),
+ENDPOINTS = [
+    Endpoint(
+        "POST",
+        "/v1/chat/completions",
+        chat_completions,
+        shapes.ChatCompletion,
+        body=ChatRequest,
+        events=(shapes.ChatChunk, shapes.ErrorBody),
+        refusals=(429, 503),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/completions",
+        completions,
+        shapes.TextCompletion,
+        body=CompletionRequest,
+        events=(shapes.TextCompletion, shapes.ErrorBody),
+        refusals=(429, 503),
+    ),
+    Endpoint("GET", "/v1/models", models, shapes.ModelList),
+    Endpoint("GET", "/v1/models/{name:path}", model, shapes.ServedModel, refusals=(404,)),
+    Endpoint("POST", "/tokenize", tokenize, shapes.TokenIds, body=TokenizeRequest),
+    Endpoint("POST", "/detokenize", detokenize, shapes.DetokenizedText, body=DetokenizeRequest),
+    Endpoint("GET", "/health", health, shapes.Health, same_body=(503,), is_open=True),
+    Endpoint("GET", "/health/ready", ready, shapes.Health, same_body=(503,), is_open=True),
+    Endpoint("GET", "/metrics", metrics, "text/plain"),
+    Endpoint("GET", "/threads", threads, JSON),
+    Endpoint("GET", "/version", version, shapes.Version, is_open=True),
+    Endpoint("GET", "/openapi.json", openapi, JSON, is_open=True),
 ]
-OPEN_PATHS = frozenset({"/health", "/health/ready", "/version", *(route.path for route in PAGE)})
 
 
 def make_app(service: Service) -> Starlette:
@@ -52,7 +69,8 @@ def make_app(service: Service) -> Starlette:
         yield
         await service.engine_thread.close()
 
-    middleware = [Middleware(Edge, service=service, open_paths=OPEN_PATHS)]
+    open_paths = {endpoint.path for endpoint in ENDPOINTS if endpoint.is_open} | {file.path for file in PAGE}
+    middleware = [Middleware(Edge, service=service, open_paths=frozenset(open_paths))]
     if service.config.cors_origin is not None:
         cors = Middleware(
             CORSMiddleware,
@@ -62,12 +80,13 @@ def make_app(service: Service) -> Starlette:
         )
         middleware.insert(0, cors)
     app = Starlette(
-        routes=ROUTES,
+        routes=[*PAGE, *(endpoint.route for endpoint in ENDPOINTS)],
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={HTTPException: _no_route, ApiError: _api_error},
     )
     app.state.service = service
+    app.state.description = describe(ENDPOINTS, needs_key=bool(service.keys))
     return app
 
 

@@ -7,9 +7,17 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from weft.serve.sampling import RANGES
 from weft.server.errors import ApiError
 
 MAX_CHOICES = 128
+
+
+def _described(name: str) -> Meta:
+    """What the API's description says of a number; `SamplingParams` checks it, with a better message."""
+    low, high, open_low = RANGES[name]
+    return Meta(extra_json_schema={"exclusiveMinimum" if open_low else "minimum": low, "maximum": high})
+
 
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 
@@ -28,13 +36,13 @@ class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
     """
 
     model: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    temperature: Annotated[float, _described("temperature")] | None = None
+    top_p: Annotated[float, _described("top_p")] | None = None
     top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
+    min_p: Annotated[float, _described("min_p")] | None = None
+    repetition_penalty: Annotated[float, _described("repetition_penalty")] | None = None
+    presence_penalty: Annotated[float, _described("presence_penalty")] | None = None
+    frequency_penalty: Annotated[float, _described("frequency_penalty")] | None = None
     logit_bias: dict[int, float] | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
