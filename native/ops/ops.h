@@ -39,6 +39,7 @@ std::unique_ptr<Op> make_shift_rows(const NodeSpec& spec);
 std::unique_ptr<Op> make_silu_gate(const NodeSpec& spec);
 std::unique_ptr<Op> make_silu_gate_grad(const NodeSpec& spec);
 std::unique_ptr<Op> make_squared_error(const NodeSpec& spec);
+std::unique_ptr<Op> make_stateful_lstm(const NodeSpec& spec);
 std::unique_ptr<Op> make_tanh(const NodeSpec& spec);
 std::unique_ptr<Op> make_tanh_grad(const NodeSpec& spec);
 

@@ -41,6 +41,7 @@ constexpr Entry kOps[] = {
     {"silu_gate", make_silu_gate},
     {"silu_gate_grad", make_silu_gate_grad},
     {"squared_error", make_squared_error},
+    {"stateful_lstm", make_stateful_lstm},
     {"tanh", make_tanh},
     {"tanh_grad", make_tanh_grad},
 };

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from support.plain_tensor import trained
 
-from weft.errors import UnsupportedError
 from weft.models.perceptron import build_vector_plan
-from weft.models.registry import read_config, read_token_config
+from weft.models.registry import read_config
 from weft.models.training import build_evaluation_plan, build_training_plan
 from weft.plan.reference import ReferenceExecutable
 
@@ -55,7 +54,7 @@ def weighted_loss(logits, given):
 
 
 def test_lstm_gradients_equal_those_of_torch():
-    config = read_token_config(LSTM)
+    config = read_config(LSTM)
     weights = {"embedding": normal(23, 5), "head": normal(23, 6)}
     for layer, width in enumerate((5, 6)):
         weights[f"layers.{layer}.input"] = normal(24, width)
@@ -85,7 +84,7 @@ def test_lstm_gradients_equal_those_of_torch():
 
 
 def test_next_word_predictor_gradients_equal_those_of_torch():
-    config = read_token_config(PERCEPTRON)
+    config = read_config(PERCEPTRON)
     weights = {
         "embedding": normal(23, 5),
         "hidden": normal(6, 15),
@@ -124,8 +123,3 @@ def test_perceptron_on_vectors_equals_torch():
     np.testing.assert_allclose(got["out"], out.detach(), rtol=1e-10)
     for name, weight in exact.items():
         np.testing.assert_allclose(executable.parameters[f"d_{name}"], weight.grad, rtol=1e-8, atol=1e-10)
-
-
-def test_a_recurrent_model_does_not_generate():
-    with pytest.raises(UnsupportedError, match="Expected a model with attention"):
-        read_config(LSTM)

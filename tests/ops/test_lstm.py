@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support.native_plans import pack
+from support.native_plans import build, pack, run_everywhere
 from support.training_plans import close, run_training
 
 from weft.ops.lstm import Lstm
 from weft.ops.lstm_grad import LstmGrad
 from weft.ops.operation import record
+from weft.ops.stateful_lstm import stateful_lstm
 from weft.runtime import Pool
 from weft.types import DType
 
@@ -97,3 +98,56 @@ def test_it_equals_torch(draw):
         "d_bias": (d_gates.sum(axis=0), layer.bias_ih_l0.grad.numpy()),
     }
     close(expected, rtol=5e-6)
+
+
+def stateful(hidden):
+    def build(r):
+        x_gates = r.input("x_gates", columns=4 * hidden, dtype=DType.F32)
+        where = r.input("sequences", "sequences", columns=4)
+        state = r.input("state", "sequences", 2 * hidden, DType.F32)
+        h, after = stateful_lstm(x_gates, r.weight("w"), where, state)
+        r.output("h", h)
+        r.output("state", after)
+
+    return build
+
+
+def step(x_gates, state, lengths):
+    where = np.pad(sequences(*lengths), ((0, 0), (0, 2)))
+    return {"x_gates": x_gates, "sequences": where, "state": state}
+
+
+@pytest.mark.parametrize("target", ["f32", "bf16", "q8", "q4"])
+@pytest.mark.parametrize("hidden", [1, 31, 64, 100])
+@pytest.mark.parametrize("lengths", [(1,), (1, 1, 1), (3, 1, 7, 7, 2), (1,) * 70, (40, 9)], ids=str)
+def test_a_layer_that_goes_on_against_the_reference(draw, target, hidden, lengths):
+    with Pool(2) as pool:
+        weights = {"w": pack(draw(4 * hidden, hidden) / np.float32(hidden**0.5), pool, target=target)}
+    inputs = step(draw(sum(lengths), 4 * hidden), draw(len(lengths), 2 * hidden), lengths)
+    plan = build(weights, stateful(hidden), 80)
+    ((got, expected),) = run_everywhere(plan, weights, [inputs])
+    rtol = 2e-2 if target in ("q8", "q4") else 1e-5  # whose products round the rows
+    close({name: (got[name], expected[name]) for name in got}, rtol=rtol)
+
+
+@pytest.mark.parametrize("target", ["bf16", "q4"])
+def test_a_text_in_parts_beside_others_has_the_same_bits(draw, target):
+    hidden, rows, others = 72, 50, 20
+    with Pool(1) as pool:
+        weights = {"w": pack(draw(4 * hidden, hidden) / 8, pool, target=target)}
+    x_gates, start = draw(rows, 4 * hidden), draw(1, 2 * hidden)
+    plan = build(weights, stateful(hidden), 100)
+    ((whole, _),) = run_everywhere(plan, weights, [step(x_gates, start, (rows,))])
+    state, parts = start, []
+    for first, last in ((0, 1), (1, 2), (2, 33), (33, 50)):
+        beside = draw(others, 4 * hidden)
+        count = last - first
+        given = np.concatenate([beside[:7], x_gates[first:last], beside[7:]])
+        states = np.concatenate([draw(7, 2 * hidden), state, draw(others - 7, 2 * hidden)])
+        ((got, _),) = run_everywhere(
+            plan, weights, [step(given, states, (1,) * 7 + (count,) + (1,) * (others - 7))]
+        )
+        parts.append(got["h"][7 : 7 + count])
+        state = got["state"][7:8]
+    np.testing.assert_array_equal(np.concatenate(parts).view(np.uint32), whole["h"].view(np.uint32))
+    np.testing.assert_array_equal(state.view(np.uint32), whole["state"].view(np.uint32))

@@ -32,7 +32,7 @@ def build(weights: Mapping[str, Weight | Array], model: Callable[[Recorder], Non
     """The fused plan of what `model` records, for at most `rows` rows of each dimension."""
     r = Recorder(weights)
     model(r)
-    return freeze(r.finish(), {"rows": rows, "outputs": rows})
+    return freeze(r.finish(), {"rows": rows, "outputs": rows, "sequences": rows})
 
 
 def executables(

@@ -118,6 +118,51 @@ def write_gpt2(folder: Path, seed: int = 2, scale: float = 0.3, **settings: Any)
     return _write(folder, config, tensors)
 
 
+def write_lstm(folder: Path, seed: int = 3, scale: float = 0.3, **settings: Any) -> Path:
+    """A recurrent model of two layers in `folder`, of a hidden size that fills no panel."""
+    draw = _drawing(seed, scale)
+    config = {
+        "model_type": "lstm",
+        "architectures": ["LstmForCausalLM"],
+        "vocab_size": VOCABULARY,
+        "embedding_size": 40,
+        "hidden_size": 72,
+        "num_hidden_layers": 2,
+        "eos_token_id": END_ID,
+    } | settings
+    wide, hidden = config["embedding_size"], config["hidden_size"]
+    tensors = {"embedding.weight": 3 * draw(VOCABULARY, wide), "linear.weight": 3 * draw(VOCABULARY, hidden)}
+    for layer in range(config["num_hidden_layers"]):
+        tensors[f"lstm.weight_ih_l{layer}"] = draw(4 * hidden, hidden if layer else wide)
+        tensors[f"lstm.weight_hh_l{layer}"] = draw(4 * hidden, hidden)
+        tensors[f"lstm.bias_ih_l{layer}"] = draw(4 * hidden)
+    return _write(folder, config, tensors)
+
+
+def write_perceptron(folder: Path, seed: int = 4, scale: float = 0.3, **settings: Any) -> Path:
+    """A next-word perceptron in `folder`."""
+    draw = _drawing(seed, scale)
+    config = {
+        "model_type": "perceptron",
+        "architectures": ["PerceptronForCausalLM"],
+        "vocab_size": VOCABULARY,
+        "embedding_size": 24,
+        "hidden_size": 70,
+        "window": 5,
+        "eos_token_id": END_ID,
+    } | settings
+    wide, hidden = config["embedding_size"] * config["window"], config["hidden_size"]
+    tensors = {
+        "embedding.weight": 3 * draw(VOCABULARY, config["embedding_size"]),
+        "hidden.weight": draw(hidden, wide),
+        "hidden.bias": draw(hidden),
+        "linear.weight": draw(VOCABULARY, hidden),
+    }
+    return _write(folder, config, tensors)
+
+
+UNCACHED = {"lstm": write_lstm, "perceptron": write_perceptron}
+"""Models without attention."""
 WRITERS = {"llama": write_llama, "gpt2": write_gpt2}
 
 

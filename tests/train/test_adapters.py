@@ -11,7 +11,7 @@ from weft.errors import ConfigError, ModelFileError, ModelNotFoundError, Unsuppo
 from weft.io.checkpoint import open_checkpoint
 from weft.io.hf_writer import TextFiles, write_folder
 from weft.models.adapter import AdapterSettings
-from weft.models.registry import read_token_config
+from weft.models.registry import read_config
 from weft.train.adapters import (
     Adapter,
     adapter_folder,
@@ -32,7 +32,7 @@ def base(tmp_path, request):
     model.save_pretrained(tmp_path / "base")
     byte_tokenizer().save(tmp_path / "base" / "tokenizer.json")
     checkpoint = open_checkpoint(tmp_path / "base")
-    return model, checkpoint, read_token_config(checkpoint.config)
+    return model, checkpoint, read_config(checkpoint.config)
 
 
 def random_adapter(config, kinds=()):

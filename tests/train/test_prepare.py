@@ -12,7 +12,7 @@ from support.tiny_trainable import arrays_equal
 from weft.errors import ConfigError, WeftError
 from weft.io.checkpoint import open_checkpoint
 from weft.io.hf_writer import TextFiles, write_folder
-from weft.models.registry import read_token_config
+from weft.models.registry import read_config
 from weft.train.config import TrainConfig
 from weft.train.data.files import find_files
 from weft.train.master_weights import load_master_weights, split_parts
@@ -101,7 +101,7 @@ def test_models_without_attention_learn_and_survive_their_files(texts, sizes):
         result = trainer.finish()
     assert losses[-1] < losses[0] - 0.5
     checkpoint = open_checkpoint(result.final)
-    weights = load_master_weights(checkpoint, read_token_config(checkpoint.config))
+    weights = load_master_weights(checkpoint, read_config(checkpoint.config))
     assert arrays_equal(weights, trainer.weights)
 
 
@@ -119,7 +119,7 @@ def test_master_weights_survive_loading_and_export(tmp_path, name):
     safetensors = pytest.importorskip("safetensors.numpy")
     folder = hugging_face_folder(tmp_path, name)
     checkpoint = open_checkpoint(folder)
-    config = read_token_config(checkpoint.config)
+    config = read_config(checkpoint.config)
     weights = load_master_weights(checkpoint, config)
     files = TextFiles(checkpoint.config, checkpoint.tokenizer())
     write_folder(tmp_path / "out", files, split_parts(config, weights), "float32")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from weft import ops
-from weft.models.config import ModelConfig
-from weft.models.layers import head_name, record_outputs, step_inputs
+from weft.models.config import ModelConfig, TokenModelConfig
+from weft.models.layers import CachedStep, head_name, record_outputs, step_inputs
 from weft.models.registry import architecture
+from weft.models.stateful import StatefulStep, stateful_step
 from weft.plan import Plan, Recorder, Weights, freeze
-from weft.types import OUTPUTS, ROWS, DType
+from weft.types import OUTPUTS, ROWS, SEQUENCES, DType
 
 
 def build_plan(
-    config: ModelConfig,
+    config: TokenModelConfig,
     weights: Weights,
     rows: int,
     outputs: int,
@@ -26,12 +27,18 @@ def build_plan(
     purpose: "generate" samples tokens, "score" gives log-probabilities of targets, "rank" also the
     likeliest tokens at their places, "logits" gives the logits.
     context: the longest text that will run, by default the model's own limit. Inputs of a run: see
-    `weft.models.layers.Step` and `record_outputs`. Raises PlanError when weights and configuration disagree.
+    `weft.models.layers.CachedStep`, `weft.models.stateful` and `record_outputs`. Raises PlanError when
+    weights and configuration disagree.
     """
     r = Recorder(weights)
-    step = step_inputs(r, config, cache_dtype)
+    step: CachedStep | StatefulStep
+    sizes = {ROWS: rows, OUTPUTS: outputs}
+    if isinstance(config, ModelConfig):
+        step = step_inputs(r, config, cache_dtype)
+    else:
+        step, sizes[SEQUENCES] = stateful_step(r), rows
     family = architecture(config.architecture)
     features = family.record_features(r, config, step, context or config.max_context)
     logits = ops.linear(features, r.weight(head_name(config)))
     record_outputs(r, logits, purpose)
-    return freeze(r.finish(), {ROWS: rows, OUTPUTS: outputs}, fuse)
+    return freeze(r.finish(), sizes, fuse)

@@ -16,7 +16,7 @@ from weft.io.packed_cache import PackedKey, PackedModel, open_packed, write_pack
 from weft.io.tensor_source import WEIGHT_KINDS, TensorSource
 from weft.io.tokenizer import Tokenizer
 from weft.machine import available_memory
-from weft.models.config import ModelConfig
+from weft.models.config import TokenModelConfig
 from weft.models.part_shapes import part_shape
 from weft.models.registry import architecture, read_config
 from weft.models.weight_spec import Role, WeightSpec
@@ -40,7 +40,7 @@ class LoadedModel:
     `settings` is config.json, `generation_config` its defaults for sampling. `tokenizer()` builds it once.
     """
 
-    config: ModelConfig
+    config: TokenModelConfig
     weights: Mapping[str, Weight | Array]
     settings: Mapping[str, Any]
     generation_config: Mapping[str, Any]
@@ -72,7 +72,7 @@ def load_model(path: str | Path, pool: Pool, quant: str | None = None) -> Loaded
 
 def load_weights(
     checkpoint: Checkpoint, pool: Pool, quant: str | None = None
-) -> tuple[ModelConfig, ModelWeights]:
+) -> tuple[TokenModelConfig, ModelWeights]:
     """Configuration and weights of an open checkpoint, through the packed weights on disk as `load_model`."""
     config = read_config(checkpoint.config)
     packed = open_packed(_key(checkpoint.identity, quant))
@@ -83,7 +83,7 @@ def load_weights(
 
 def pack_weights(
     checkpoint: Checkpoint,
-    config: ModelConfig,
+    config: TokenModelConfig,
     pool: Pool,
     quant: str | None = None,
     may_interleave: bool = True,
@@ -143,7 +143,7 @@ def _key(identity: str, quant: str | None) -> PackedKey:
     return PackedKey(identity, PANEL_LAYOUT, quant or "", PACKING_VERSION)
 
 
-def _tensor(checkpoint: Checkpoint, config: ModelConfig, name: str) -> TensorSource:
+def _tensor(checkpoint: Checkpoint, config: TokenModelConfig, name: str) -> TensorSource:
     source = checkpoint.tensors.get(name)
     if source is None:
         raise ModelFileError(

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from weft import ops
 from weft.io.tensor_source import TensorSource
 from weft.models.config import Settings, TokenModelConfig, setting
+from weft.models.stateful import RecurrentStep
 from weft.models.weight_spec import WeightSpec, matrix_spec, vector_spec
 from weft.ops import Matrix
 from weft.plan import Recorder
@@ -55,12 +55,12 @@ def weight_specs(config: LstmConfig, tensors: Mapping[str, TensorSource]) -> Ite
     yield matrix_spec("head", "linear.weight")
 
 
-def record_features(r: Recorder, config: LstmConfig, step: Any, context: int) -> Matrix:
-    """Records the model for a step of whole sequences; gives f32[rows, H] of the last layer."""
+def record_features(r: Recorder, config: LstmConfig, step: RecurrentStep, context: int) -> Matrix:
+    """Records the model; gives what the head reads, f32[wanted rows, H] of the last layer."""
     h = ops.embedding(step.tokens, r.weight("embedding"))
     for layer in range(config.num_layers):
         own = f"layers.{layer}"
         with r.scope(own):
             gates = ops.linear(h, r.weight(f"{own}.input"), r.weight(f"{own}.input_bias"))
-            h = ops.lstm(gates, r.weight(f"{own}.recurrent"), step.sequences)
-    return h
+            h = step.lstm(layer, gates, r.weight(f"{own}.recurrent"))
+    return step.wanted_rows(h)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from weft import ops
 from weft.io.tensor_source import TensorSource
 from weft.models.config import Settings, TokenModelConfig, setting
+from weft.models.stateful import WINDOWS, RecurrentStep
 from weft.models.weight_spec import WeightSpec, matrix_spec, vector_spec
 from weft.ops import Matrix
 from weft.plan import Plan, Recorder, Value, Weights, freeze
@@ -53,12 +53,10 @@ def weight_specs(config: PerceptronConfig, tensors: Mapping[str, TensorSource]) 
     yield matrix_spec("head", "linear.weight")
 
 
-def record_features(r: Recorder, config: PerceptronConfig, step: Any, context: int) -> Matrix:
-    """Records the predictor; gives f32[rows, H]. A run also takes windows i32[rows, window]: of each row the
-    last words of its sequence, its own token last.
-    """
-    x = ops.embedding(r.input("windows", columns=config.window), r.weight("embedding"))
-    return ops.tanh(ops.linear(x, r.weight("hidden"), r.weight("hidden_bias")))
+def record_features(r: Recorder, config: PerceptronConfig, step: RecurrentStep, context: int) -> Matrix:
+    """Records the predictor; gives f32[wanted rows, H]. A run takes WINDOWS i32[rows, window], too."""
+    x = ops.embedding(r.input(WINDOWS, columns=config.window), r.weight("embedding"))
+    return step.wanted_rows(ops.tanh(ops.linear(x, r.weight("hidden"), r.weight("hidden_bias"))))
 
 
 def build_vector_plan(weights: Weights, inputs: int, outputs: int, rows: int, train: bool = True) -> Plan:

@@ -9,8 +9,7 @@ from typing import Any
 from weft.errors import ModelFileError, UnsupportedError
 from weft.io.tensor_source import TensorSource
 from weft.models import gpt2, llama, lstm, perceptron
-from weft.models.config import ModelConfig, Settings, TokenModelConfig
-from weft.models.layers import Step
+from weft.models.config import Settings, TokenModelConfig
 from weft.models.weight_spec import WeightSpec
 from weft.ops import Matrix
 from weft.plan import Recorder
@@ -22,22 +21,19 @@ class Architecture:
 
     read_config: Callable[[str, Settings], TokenModelConfig]
     weight_specs: Callable[[Any, Mapping[str, TensorSource]], Iterator[WeightSpec]]
-    record_features: Callable[[Recorder, Any, Step, int], Matrix]
+    record_features: Callable[[Recorder, Any, Any, int], Matrix]
 
 
 _FAMILIES: dict[tuple[str, ...], Architecture] = {
     llama.ARCHITECTURES: Architecture(llama.read_config, llama.weight_specs, llama.record_features),
     gpt2.ARCHITECTURES: Architecture(gpt2.read_config, gpt2.weight_specs, gpt2.record_features),
-}
-# Models that are trained and evaluated, but have no attention whose keys and values could be cached.
-_UNCACHED: dict[tuple[str, ...], Architecture] = {
     lstm.ARCHITECTURES: Architecture(lstm.read_config, lstm.weight_specs, lstm.record_features),
     perceptron.ARCHITECTURES: Architecture(
         perceptron.read_config, perceptron.weight_specs, perceptron.record_features
     ),
 }
 ARCHITECTURES: dict[str, Architecture] = {
-    name: family for names, family in {**_FAMILIES, **_UNCACHED}.items() for name in names
+    name: family for names, family in _FAMILIES.items() for name in names
 }
 # For configurations that name the kind of model but not its class.
 _BY_MODEL_TYPE = {
@@ -61,23 +57,11 @@ def architecture(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def read_config(settings: Settings) -> ModelConfig:
-    """The configuration in `settings`, a Hugging Face config.json, of a model that can generate.
+def read_config(settings: Settings) -> TokenModelConfig:
+    """The configuration in `settings`, a Hugging Face config.json; a `ModelConfig` of a model with attention.
 
-    Raises UnsupportedError for an unknown architecture or one without a cache, ModelFileError for missing or
-    wrong settings.
+    Raises UnsupportedError for an unknown architecture, ModelFileError for missing or wrong settings.
     """
-    config = read_token_config(settings)
-    if not isinstance(config, ModelConfig):
-        raise UnsupportedError(
-            f"Expected a model with attention to generate with, got {config.architecture}; "
-            "evaluate or train it."
-        )
-    return config
-
-
-def read_token_config(settings: Settings) -> TokenModelConfig:
-    """The configuration in `settings` of any model that foretells tokens. Raises as `read_config` does."""
     name = _architecture_name(settings)
     return architecture(name).read_config(name, settings)
 

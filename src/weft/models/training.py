@@ -11,6 +11,7 @@ from weft.models.config import ModelConfig, TokenModelConfig
 from weft.models.layers import head_name
 from weft.models.registry import architecture
 from weft.ops import Matrix
+from weft.ops.operation import Operand
 from weft.plan import Plan, Recorder, Value, Weights, freeze
 from weft.plan.backward import backward, recompute_cheap, recompute_segments
 from weft.types import ROWS, SEQUENCES, DType
@@ -33,6 +34,10 @@ class TrainingStep:
         """Attention of each row to the rows before it in its document, and to itself."""
         dims = (config.heads, config.kv_heads, config.head_dim)
         return ops.sequence_attention(q, k, v, self.sequences, *dims, window=config.windows[layer])
+
+    def lstm(self, layer: int, x_gates: Matrix, weight: Operand) -> Matrix:
+        """A recurrent layer within each document, h f32[rows, H]."""
+        return ops.lstm(x_gates, weight, self.sequences)
 
     def wanted_rows(self, h: Matrix) -> Matrix:
         """All rows: each foretells a token."""

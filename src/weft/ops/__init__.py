@@ -23,6 +23,7 @@ from weft.ops.sequence_attention import sequence_attention
 from weft.ops.shift_rows import shift_rows
 from weft.ops.silu_gate import silu_gate
 from weft.ops.squared_error import squared_error
+from weft.ops.stateful_lstm import stateful_lstm
 from weft.ops.tanh import tanh
 
 __all__ = [
@@ -50,5 +51,6 @@ __all__ = [
     "shift_rows",
     "silu_gate",
     "squared_error",
+    "stateful_lstm",
     "tanh",
 ]

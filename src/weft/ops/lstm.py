@@ -55,14 +55,8 @@ class Lstm(Operation):
         for rows in sequence_rows(sequences):
             h_before, c_before = np.zeros(hidden, h.dtype), np.zeros(hidden, h.dtype)
             for r in range(rows.start, rows.stop):
-                u = (x_gates[r] + h_before @ weight.T).reshape(4, hidden)
-                i, f, g, o = (
-                    np.tanh(u[at]) if at == 2 else 0.5 * np.tanh(0.5 * u[at]) + 0.5 for at in range(4)
-                )
-                c[r] = f * c_before + i * g
-                h[r] = o * np.tanh(c[r])
-                gates[r] = np.concatenate((i, f, g, o))
-                h_before, c_before = h[r], c[r]
+                h_before, c_before, gates[r] = lstm_cell(x_gates[r] + h_before @ weight.T, c_before)
+                h[r], c[r] = h_before, c_before
         return h, c, gates
 
     def backward(self, call: BackwardCall) -> Mapping[str, Matrix]:
@@ -77,6 +71,15 @@ class Lstm(Operation):
         if (d_weight := call.tensor_grad("weight")) is not None:
             linear_weight_grad(shift_rows(h, sequences), d_gates, d_weight, compute=self.compute)
         return {"x_gates": d_gates}
+
+
+def lstm_cell(sums: Array, c_before: Array) -> tuple[Array, Array, Array]:
+    """h [H], c [H] and the gates [4H] of one row, of its sums [4H] and the c [H] before it."""
+    i, f, g, o = (
+        np.tanh(u) if at == 2 else 0.5 * np.tanh(0.5 * u) + 0.5 for at, u in enumerate(np.split(sums, 4))
+    )
+    c = f * c_before + i * g
+    return o * np.tanh(c), c, np.concatenate((i, f, g, o))
 
 
 def check_recurrence(op: Operation, gates: MatrixType, weight: AnyWeight, sequences: MatrixType) -> None:

@@ -96,7 +96,7 @@ def visible_tokens(op: SequenceAttention, sizes: Sizes) -> float:
 
 def sequence_rows(sequences: Array) -> Iterator[slice]:
     """The rows of each sequence."""
-    return (slice(first, first + count) for first, count in sequences.tolist())
+    return (slice(first, first + count) for first, count, *_ in sequences.tolist())
 
 
 def split_heads(op: SequenceAttention, q: Array, k: Array, v: Array) -> tuple[Array, ...]:

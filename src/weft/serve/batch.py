@@ -21,10 +21,12 @@ class Seats:
     """What each running request needs in every step, as columns of arrays.
 
     token, position i32[seats]: the newest token, not yet computed, and its place in the text.
-    table i32[seats, max_blocks]: the request's blocks in the cache; num_blocks i32[seats] of them are valid.
+    table i32[seats, max_blocks]: the request's blocks in the cache, of block_tokens tokens each; num_blocks
+    i32[seats] of them are valid.
     """
 
-    def __init__(self, num_seats: int, max_blocks: int) -> None:
+    def __init__(self, num_seats: int, max_blocks: int, block_tokens: int = BLOCK_TOKENS) -> None:
+        self.block_tokens = block_tokens
         self.token = np.zeros(num_seats, np.int32)
         self.position = np.zeros(num_seats, np.int32)
         self.num_blocks = np.zeros(num_seats, np.int32)
@@ -108,8 +110,7 @@ class Batch:
         n = len(seats)
         self._tokens[:n, 0] = tokens
         self._positions[:n, 0] = position
-        block = self._seats.table[seats, position // BLOCK_TOKENS]
-        self._slots[:n, 0] = block * BLOCK_TOKENS + position % BLOCK_TOKENS
+        self._slots[:n, 0] = self._slots_of(seats, position)
         self._output_rows[:n, 0] = self._count[:n]
         self._output_seats[:n] = seats
         self._output_positions[:n] = position + 1
@@ -124,8 +125,7 @@ class Batch:
         rows = slice(first, first + num_rows)
         self._tokens[rows, 0] = sequence.known[begin:end]
         self._positions[rows, 0] = positions
-        block = self._seats.table[sequence.seat, positions // BLOCK_TOKENS]
-        self._slots[rows, 0] = block * BLOCK_TOKENS + positions % BLOCK_TOKENS
+        self._slots[rows, 0] = self._slots_of(sequence.seat, positions)
         self._sequences[self.num_sequences] = (first, num_rows, begin, sequence.seat * self._max_blocks)
         self.num_rows += num_rows
         self.num_sequences += 1
@@ -144,6 +144,12 @@ class Batch:
         self._output_rows[first:end, 0] = first_row + self._count[: len(targets)]
         self._targets[first:end, 0] = targets
         self.num_outputs = end
+
+    def _slots_of(self, seats: Array | int, positions: Array) -> Array:
+        """Where `positions` of the texts on `seats` lie in the cache."""
+        size = self._seats.block_tokens
+        slots: Array = self._seats.table[seats, positions // size] * size + positions % size
+        return slots
 
     @property
     def inputs(self) -> dict[str, Array]:

@@ -34,7 +34,9 @@ class EngineLimits:
     """Sizes that an engine is made for.
 
     max_context: tokens of one request. num_blocks: of the KV cache. max_rows: of one step;
-    max_score_rows: of one that scores. max_running: requests that hold a seat at once.
+    max_score_rows: of one that scores. max_running: requests that hold a seat at once. block_tokens: of a
+    block; where they are more than max_context, a text is one block whatever its length, as it is where a
+    model keeps a state of it.
     """
 
     max_context: int
@@ -43,11 +45,12 @@ class EngineLimits:
     max_score_rows: int = 64
     max_running: int = 256
     draft_max: int = 0
+    block_tokens: int = BLOCK_TOKENS
 
     @property
     def max_length(self) -> int:
         """Most tokens that one request can have: of the context, and of the whole cache."""
-        return min(self.max_context, self.num_blocks * BLOCK_TOKENS)
+        return min(self.max_context, self.num_blocks * self.block_tokens)
 
     @property
     def max_outputs(self) -> int:
@@ -81,6 +84,7 @@ class Engine:
             limits.max_score_rows,
             limits.max_length,
             runner.copy_block,
+            limits.block_tokens,
         )
         self._runner = runner
         max_outputs = max(limits.max_outputs, limits.max_score_rows)

@@ -11,19 +11,19 @@ from weft.types import BLOCK_TOKENS, Array
 _KEY_BYTES = 20
 
 
-def blocks_for(tokens: int) -> int:
+def blocks_for(tokens: int, block_tokens: int = BLOCK_TOKENS) -> int:
     """Blocks that hold `tokens` tokens."""
-    return (tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS
+    return (tokens + block_tokens - 1) // block_tokens
 
 
-def extend_keys(keys: list[bytes], text: Array) -> None:
+def extend_keys(keys: list[bytes], text: Array, block_tokens: int = BLOCK_TOKENS) -> None:
     """Appends to `keys`, those of the first blocks of `text` i32[n], the keys of its other full blocks.
 
     A block's key stands for all tokens from the begin of the text to the block's end: equal keys, equal
     prefixes, hence equal bits in the cache.
     """
-    for block in range(len(keys), len(text) // BLOCK_TOKENS):
-        content = text[block * BLOCK_TOKENS : (block + 1) * BLOCK_TOKENS].tobytes()
+    for block in range(len(keys), len(text) // block_tokens):
+        content = text[block * block_tokens : (block + 1) * block_tokens].tobytes()
         before = keys[-1] if keys else b""
         keys.append(hashlib.blake2b(before + content, digest_size=_KEY_BYTES).digest())
 

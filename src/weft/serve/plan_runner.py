@@ -8,6 +8,7 @@ from typing import Protocol
 
 from weft.runtime import Executable
 from weft.serve.runner import Inputs, Sampled, Scored
+from weft.serve.states import TextStates
 from weft.serve.team_split import TeamCalls, join_outputs, split_inputs
 from weft.types import Array
 
@@ -24,6 +25,8 @@ class PlanRunner:
 
     `compile_plan` gives a new executable of a purpose: runs of one executable take turns, so each team has
     its own. `copy_block` copies a block of the KV cache. `release` gives back what they ran on.
+
+    states: what the model keeps of each text where it has no cache.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class PlanRunner:
         self._lock = threading.Lock()
         self._calls = TeamCalls(num_teams)
         self.tracer: Tracer | None = None
+        self.states: TextStates | None = None
 
     def generate(self, inputs: Inputs) -> Sampled:
         """Computes the rows and draws a token for each output row."""
@@ -81,7 +85,12 @@ class PlanRunner:
 
     def _run_on(self, purpose: str, inputs: Inputs, team: int) -> dict[str, Array]:
         executable = self._executables.get((purpose, team)) or self.executable(purpose, team)
+        given = inputs if self.states is None else self.states.before(inputs)
         tracer = self.tracer  # read once: another thread may take it away
         if tracer is not None:
-            return tracer.run(executable, inputs, team)
-        return executable.run(inputs, team)
+            outputs = tracer.run(executable, given, team)
+        else:
+            outputs = executable.run(given, team)
+        if self.states is not None:
+            self.states.after(inputs, outputs)
+        return outputs

@@ -54,10 +54,12 @@ class Scheduler:
         max_score_rows: int,
         max_context: int,
         copy_block: Callable[[int, int], None],
+        block_tokens: int = BLOCK_TOKENS,
     ) -> None:
         assert max_running <= max_rows, "each running request has a row in each step"
         self.blocks = BlockAllocator(num_blocks)
-        self.seats = Seats(max_running, blocks_for(max_context))
+        self.seats = Seats(max_running, blocks_for(max_context, block_tokens), block_tokens)
+        self._block_tokens = block_tokens
         self.waiting: deque[Sequence] = deque()
         self.decoding: list[Sequence] = []
         self.prefilling: dict[Purpose, list[Sequence]] = {purpose: [] for purpose in Purpose}
@@ -109,7 +111,7 @@ class Scheduler:
             missing = blocks_for(first + len(draft)) - len(sequence.blocks)
             for _ in range(min(missing, self.blocks.num_free - len(self.decoding))):
                 self.seats.add_block(sequence, self.blocks.allocate(1)[0])
-            room = len(sequence.blocks) * BLOCK_TOKENS - first
+            room = len(sequence.blocks) * self._block_tokens - first
             if room > 0:
                 step.drafts[sequence] = list(draft[:room])
 
@@ -153,7 +155,7 @@ class Scheduler:
     def _grow_decoding(self) -> None:
         """A block for each decoding request whose next row begins one; the oldest are served first."""
         seats = self._seats_of_decoding()
-        needed = self.seats.position[seats] >= self.seats.num_blocks[seats] * BLOCK_TOKENS
+        needed = self.seats.position[seats] >= self.seats.num_blocks[seats] * self._block_tokens
         if not needed.any():
             return
         for index in np.flatnonzero(needed).tolist():
@@ -183,10 +185,10 @@ class Scheduler:
             return False
         cached = self._cached_blocks(sequence)
         if self._coming and sequence.purpose is Purpose.GENERATE:
-            following = sequence.block_keys[len(cached) : _most_cached(sequence)]
+            following = sequence.block_keys[len(cached) : self._most_cached(sequence)]
             if following and following[0] in self._coming:
                 return False
-        needed = blocks_for(min(len(sequence.known) + 1, sequence.max_length))
+        needed = blocks_for(min(len(sequence.known) + 1, sequence.max_length), self._block_tokens)
         needed -= sum(map(self.blocks.is_held, cached))
         return self.blocks.num_free >= needed + len(self.decoding)
 
@@ -194,16 +196,23 @@ class Scheduler:
         """The blocks of the cache that `sequence` begins with; a score needs all its rows computed."""
         if sequence.purpose is not Purpose.GENERATE:
             return []
-        extend_keys(sequence.block_keys, sequence.known)
-        return self.blocks.find(sequence.block_keys[: _most_cached(sequence)])
+        extend_keys(sequence.block_keys, sequence.known, self._block_tokens)
+        return self.blocks.find(sequence.block_keys[: self._most_cached(sequence)])
+
+    def _most_cached(self, sequence: Sequence) -> int:
+        """Blocks that may come from the cache: all before the last token, whose row gives the next one."""
+        return (len(sequence.known) - 1) // self._block_tokens
 
     def _admit(self) -> Sequence:
         sequence = self.waiting.popleft()
         cached = self._cached_blocks(sequence)
         self.blocks.share(cached)
-        sequence.blocks = cached + self.blocks.allocate(blocks_for(len(sequence.known)) - len(cached))
+        needed = blocks_for(len(sequence.known), self._block_tokens)
+        sequence.blocks = cached + self.blocks.allocate(needed - len(cached))
         sequence.num_keyed = len(cached)
-        sequence.num_computed = sequence.num_reused = len(cached) * BLOCK_TOKENS + self._copy_begun(sequence)
+        sequence.num_computed = sequence.num_reused = len(cached) * self._block_tokens + self._copy_begun(
+            sequence
+        )
         self.num_reused_tokens += sequence.num_reused
         if sequence.purpose is Purpose.GENERATE:
             self._coming.update(sequence.block_keys[len(cached) :])
@@ -217,7 +226,7 @@ class Scheduler:
         index = sequence.num_keyed
         if not index:
             return 0
-        following = sequence.known[index * BLOCK_TOKENS : len(sequence.known) - 1][:BLOCK_TOKENS]
+        following = sequence.known[index * self._block_tokens : len(sequence.known) - 1][: self._block_tokens]
         source, count = self.blocks.begun.find(sequence.block_keys[index - 1], following)
         # The source may have been handed out for this very text: nothing is written before the step.
         if count:
@@ -263,18 +272,18 @@ class Scheduler:
 
     def _set_keys(self, sequence: Sequence, num_computed: int) -> None:
         """Lets others find the full blocks of the first `num_computed` tokens of `sequence`."""
-        full = num_computed // BLOCK_TOKENS
+        full = num_computed // self._block_tokens
         if full > len(sequence.block_keys):
-            extend_keys(sequence.block_keys, sequence.tokens()[:num_computed])
+            extend_keys(sequence.block_keys, sequence.tokens()[:num_computed], self._block_tokens)
         for index in range(sequence.num_keyed, full):
             self.blocks.set_key(sequence.blocks[index], sequence.block_keys[index])
             self._coming.discard(sequence.block_keys[index])
-            self._note_begun(sequence, index, (index + 1) * BLOCK_TOKENS)
+            self._note_begun(sequence, index, (index + 1) * self._block_tokens)
         sequence.num_keyed = max(sequence.num_keyed, full)
 
     def _note_begun(self, sequence: Sequence, index: int, num_computed: int) -> None:
         """Lets others take a part of block `index` of `sequence`, up to `num_computed` tokens of its text."""
-        begin = index * BLOCK_TOKENS
+        begin = index * self._block_tokens
         if index > 0 and begin < num_computed:
             tokens = sequence.tokens()[begin:num_computed]
             self.blocks.begun.note(sequence.blocks[index], sequence.block_keys[index - 1], tokens)
@@ -286,11 +295,6 @@ class Scheduler:
 
 
 _NO_SEATS: Array = np.zeros(0, np.int64)
-
-
-def _most_cached(sequence: Sequence) -> int:
-    """Blocks that may come from the cache: all before the last token, whose row gives the next one."""
-    return (len(sequence.known) - 1) // BLOCK_TOKENS
 
 
 def _take_chunk(step: Step, sequence: Sequence, rows_left: int) -> int:

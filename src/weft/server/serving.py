@@ -13,6 +13,7 @@ import uvicorn
 
 from weft.config import format_bytes
 from weft.errors import ConfigError
+from weft.runtime import KvCache
 from weft.server.app import make_app
 from weft.server.service import Service
 
@@ -76,8 +77,9 @@ def _introduction(service: Service, listening: socket.socket) -> str:
     shown = f"[{host}]" if ":" in host else host
     model = service.model
     threads = model.pool.num_threads
+    kept = "KV cache" if isinstance(model.cache, KvCache) else "states"
     return (
         f"weft: {service.name} at http://{shown}:{port} (API at /v1); "
         f"{threads} thread{'s' if threads != 1 else ''}, "
-        f"{format_bytes(model.cache.nbytes)} of KV cache for texts of up to {model.max_context} tokens"
+        f"{format_bytes(model.cache.nbytes)} of {kept} for texts of up to {model.max_context} tokens"
     )

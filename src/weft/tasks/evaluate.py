@@ -8,9 +8,8 @@ from pathlib import Path
 from weft.errors import ConfigError
 from weft.io.checkpoint import open_checkpoint
 from weft.io.sources import resolve
-from weft.models.config import ModelConfig
 from weft.models.loader import pack_weights
-from weft.models.registry import read_token_config
+from weft.models.registry import read_config
 from weft.models.training import build_evaluation_plan
 from weft.runtime import Pool, Tensor, Weight, compile
 from weft.train.data.dataset import load_rows
@@ -74,13 +73,12 @@ def _bound(model: str, adapter: str | None, quant: str | None, pool: Pool) -> tu
     """The model, and its weights as plans take them: packed as generation has them, where that can be."""
     if adapter is None and not RunFolder.holds_run(Path(model)):
         checkpoint = open_checkpoint(resolve(model))
-        config = read_token_config(checkpoint.config)
-        if isinstance(config, ModelConfig):
-            origin = Origin(
-                checkpoint.config, config, checkpoint.tokenizer(), checkpoint.chat_template, {}, checkpoint
-            )
-            return origin, pack_weights(checkpoint, config, pool, quant, may_interleave=False)
+        config = read_config(checkpoint.config)
+        origin = Origin(
+            checkpoint.config, config, checkpoint.tokenizer(), checkpoint.chat_template, {}, checkpoint
+        )
+        return origin, pack_weights(checkpoint, config, pool, quant, may_interleave=False)
     if quant is not None:
-        raise ConfigError("Expected no quant for adapters, runs and models without attention; leave it out.")
+        raise ConfigError("Expected no quant for adapters and runs, got one; leave it out.")
     master = open_master(model, adapter)
     return master.origin, {name: Tensor(weight) for name, weight in master.weights.items()}

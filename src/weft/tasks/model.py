@@ -14,6 +14,7 @@ from weft.io.sources import resolve
 from weft.io.tokenizer import Tokenizer
 from weft.machine import default_threads
 from weft.models.build import build_plan
+from weft.models.config import ModelConfig
 from weft.models.loader import LoadedModel, load_model
 from weft.plan import Plan
 from weft.runtime import Executable, KvCache, Pool, compile
@@ -21,6 +22,7 @@ from weft.serve.engine import Engine, EngineLimits
 from weft.serve.kv_budget import plan_kv_budget
 from weft.serve.plan_runner import PlanRunner
 from weft.serve.sampling import SamplingParams
+from weft.serve.states import TextStates
 from weft.tasks.chat import Chatter, Message
 from weft.tasks.completion import Completion
 from weft.tasks.generate import Generator, Prompt, Stream
@@ -138,20 +140,15 @@ class Model:
 
     def _make_engine(self) -> None:
         loaded, config = self._loaded, self.config
-        cache_type = loaded.config.cache_type(DType(config.kv_dtype))
-        token_bytes = cache_type.token_bytes * cache_type.layers
-        budget = plan_kv_budget(config, loaded.config.max_context, token_bytes)
-        self._limits = EngineLimits(
-            budget.max_context,
-            budget.num_blocks,
-            config.max_rows,
-            MAX_SCORE_ROWS,
-            config.max_running,
-            config.draft_max,
-        )
-        self.cache = KvCache(cache_type, budget.num_blocks)
-        self.runner = PlanRunner(self._compile, self.cache.copy_block, self.pool.close, config.teams)
-        self.runner.executable("generate")
+        self.runner = PlanRunner(self._compile, self._copy_block, self.pool.close, config.teams)
+        self.cache: KvCache | TextStates
+        if isinstance(loaded.config, ModelConfig):
+            self.cache, self._limits = self._make_cache(loaded.config)
+            self.runner.executable("generate")
+        else:
+            self._limits = _state_limits(config, loaded.config.max_context)
+            plan = self.runner.executable("generate").plan
+            self.cache = self.runner.states = TextStates(plan, self._limits.num_blocks)
         self.engine = Engine(self.runner, self._limits)
         self._generator = Generator(
             self.engine,
@@ -162,10 +159,28 @@ class Model:
         )
         self.chatter = Chatter(self._generator, loaded.chat_template)
 
+    def _make_cache(self, model: ModelConfig) -> tuple[KvCache, EngineLimits]:
+        config, cache_type = self.config, model.cache_type(DType(self.config.kv_dtype))
+        budget = plan_kv_budget(config, model.max_context, cache_type.token_bytes * cache_type.layers)
+        limits = EngineLimits(
+            budget.max_context,
+            budget.num_blocks,
+            config.max_rows,
+            MAX_SCORE_ROWS,
+            config.max_running,
+            config.draft_max,
+        )
+        return KvCache(cache_type, budget.num_blocks), limits
+
+    def _copy_block(self, source: int, target: int) -> None:
+        assert isinstance(self.cache, KvCache), "a text with a state has no second block"
+        self.cache.copy_block(source, target)
+
     def _compile(self, purpose: str) -> Executable:
         rows = self.config.max_rows if purpose == "generate" else MAX_SCORE_ROWS
         plan = self._plan(purpose, rows, min(rows, self._max_outputs(purpose)))
-        return compile(plan, self.pool, self._loaded.weights, {"cache": self.cache})
+        caches = {"cache": self.cache} if plan.states and isinstance(self.cache, KvCache) else {}
+        return compile(plan, self.pool, self._loaded.weights, caches)
 
     def _plan(self, purpose: str, rows: int, outputs: int) -> Plan:
         loaded = self._loaded
@@ -186,6 +201,21 @@ class Model:
 def _make_pool(config: EngineConfig) -> Pool:
     threads = config.threads or max(default_threads(), config.teams)
     return Pool(threads, config.teams)
+
+
+def _state_limits(config: EngineConfig, model_context: int) -> EngineLimits:
+    """The engine of a model that keeps a state of each text: a block is a text. A state that went on with a
+    guess could not go back, so there are none.
+    """
+    context = min(config.max_context or model_context, model_context)
+    return EngineLimits(
+        context,
+        2 * config.max_running,  # the scheduler leaves one free for each that decodes
+        config.max_rows,
+        MAX_SCORE_ROWS,
+        config.max_running,
+        block_tokens=context + 1,
+    )
 
 
 def _end_ids(loaded: LoadedModel) -> list[int]:

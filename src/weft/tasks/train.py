@@ -11,7 +11,6 @@ import numpy as np
 
 from weft.config import EngineConfig
 from weft.errors import ConfigError
-from weft.models.config import ModelConfig
 from weft.models.loader import LoadedModel
 from weft.models.part_shapes import specs_of
 from weft.models.weight_spec import Role
@@ -81,10 +80,8 @@ def _resume(folder: Path, changes: dict[str, Any], callbacks: Sequence[Callback]
     return resume(folder, changes, native_machinery, callbacks, sampler_of)
 
 
-def sampler_of(config: TrainConfig, origin: Origin, machinery: Machinery) -> Callable[[str], str] | None:
-    """What continues a prompt with the present weights; None for models that weft does not generate with."""
-    if not isinstance(origin.config, ModelConfig):
-        return None
+def sampler_of(config: TrainConfig, origin: Origin, machinery: Machinery) -> Callable[[str], str]:
+    """What continues a prompt with the present weights."""
 
     def sample(prompt: str) -> str:
         with published(config, origin, machinery.model.weights) as model:
@@ -99,7 +96,6 @@ def published(config: TrainConfig, origin: Origin, weights: Any) -> Model:
     """A model that answers with `weights` as they are now, packed as bfloat16."""
 
     def load(path: Path, pool: Pool, quant: str | None) -> LoadedModel:
-        assert isinstance(origin.config, ModelConfig)
         return LoadedModel(
             origin.config,
             _pack(origin, whole_weights(config, origin, weights), pool),

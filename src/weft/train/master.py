@@ -13,7 +13,7 @@ from weft.errors import ConfigError, ModelNotFoundError
 from weft.io.checkpoint import open_checkpoint
 from weft.io.sources import resolve
 from weft.models.adapter import AdapterSettings
-from weft.models.registry import read_token_config
+from weft.models.registry import read_config
 from weft.train.adapters import Adapter, adapter_folder, fuse, is_adapter, load_adapter
 from weft.train.checkpoint.store import CheckpointStore
 from weft.train.config import TrainConfig
@@ -47,7 +47,7 @@ def open_master(model: str, adapter: str | None = None) -> Master:
 
 def _of_files(model: str) -> Master:
     checkpoint = open_checkpoint(resolve(model))
-    config = read_token_config(checkpoint.config)
+    config = read_config(checkpoint.config)
     origin = Origin(
         checkpoint.config,
         config,

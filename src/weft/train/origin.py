@@ -16,7 +16,7 @@ from weft.io.model_config import normalized_config
 from weft.io.sources import resolve
 from weft.io.tokenizer import Tokenizer
 from weft.models.config import TokenModelConfig
-from weft.models.registry import read_token_config
+from weft.models.registry import read_config
 from weft.train.config import TrainConfig
 from weft.train.data.files import DataFiles
 from weft.train.master_weights import initial_weights, load_master_weights
@@ -78,7 +78,7 @@ def _from_files(config: TrainConfig) -> Origin:
     checkpoint = open_checkpoint(resolve(config.model))
     return Origin(
         checkpoint.config,
-        read_token_config(checkpoint.config),
+        read_config(checkpoint.config),
         checkpoint.tokenizer(),
         checkpoint.chat_template,
         checkpoint.generation_config,
@@ -99,7 +99,7 @@ def _from_scratch(config: TrainConfig, sizes: dict[str, Any], files: DataFiles, 
     for name, number in (("bos", tokenizer.bos_id), ("eos", tokenizer.special.eos_id)):
         settings[f"{name}_token_id"] = number
     normalized = normalized_config(settings, config.model)
-    return Origin(normalized, read_token_config(normalized), tokenizer, template, {}, None)
+    return Origin(normalized, read_config(normalized), tokenizer, template, {}, None)
 
 
 def _scratch_tokenizer(config: TrainConfig, files: DataFiles, folder: Path) -> tuple[Tokenizer, str | None]:
