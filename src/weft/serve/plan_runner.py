@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from weft.runtime import Executable
@@ -87,10 +88,8 @@ class PlanRunner:
         executable = self._executables.get((purpose, team)) or self.executable(purpose, team)
         given = inputs if self.states is None else self.states.before(inputs)
         tracer = self.tracer  # read once: another thread may take it away
-        if tracer is not None:
-            outputs = tracer.run(executable, given, team)
-        else:
-            outputs = executable.run(given, team)
+        run = executable.run if tracer is None else partial(tracer.run, executable)
+        outputs = run(given, team)
         if self.states is not None:
             self.states.after(inputs, outputs)
         return outputs
