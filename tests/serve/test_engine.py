@@ -166,6 +166,18 @@ def test_cancel() -> None:
     check_empty(engine)
 
 
+def test_a_request_cancelled_in_the_queue_takes_no_seat() -> None:
+    engine = make_engine()
+    requests = [request([number], 20, ends=False) for number in (1, 2, 3)]
+    engine.submit(requests)
+    engine.cancel([requests[1]])
+    while not (requests[0].finished and requests[2].finished):
+        engine._step()
+        assert requests[1].seat == -1
+    assert not requests[1].output
+    check_empty(engine)
+
+
 def test_a_failing_step_fails_its_requests_and_no_others() -> None:
     engine = make_engine()
     runner = engine._runner

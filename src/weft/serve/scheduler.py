@@ -91,8 +91,7 @@ class Scheduler:
 
     def schedule(self) -> Step | None:
         """The next step, with its blocks allocated; None when there is nothing to do."""
-        while self.waiting and self.waiting[0].finished:
-            self.waiting.popleft()
+        self._drop_finished()
         purpose = self._next_purpose()
         if purpose is None:
             return None
@@ -175,6 +174,12 @@ class Scheduler:
             if not self._fits(self.waiting[0]):
                 return
             rows_left = _take_chunk(step, self._admit(), rows_left)
+            self._drop_finished()
+
+    def _drop_finished(self) -> None:
+        """Takes those that were cancelled while they waited from the head of the queue."""
+        while self.waiting and self.waiting[0].finished:
+            self.waiting.popleft()
 
     def _fits(self, sequence: Sequence) -> bool:
         """Whether there is a seat, and blocks for all its tokens besides one for each that is decoding.
