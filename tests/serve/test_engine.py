@@ -167,14 +167,15 @@ def test_cancel() -> None:
 
 
 def test_a_request_cancelled_in_the_queue_takes_no_seat() -> None:
-    engine = make_engine()
-    requests = [request([number], 20, ends=False) for number in (1, 2, 3)]
-    engine.submit(requests)
-    engine.cancel([requests[1]])
-    while not (requests[0].finished and requests[2].finished):
+    engine = make_engine(max_running=2)
+    requests = [request([number], 20, ends=False) for number in range(1, 6)]
+    cancelled = requests.pop(3)  # behind one that is admitted in the same step
+    engine.submit([*requests[:3], cancelled, requests[3]])
+    engine._step()
+    engine.cancel([cancelled])
+    while not all(sequence.finished for sequence in requests):
         engine._step()
-        assert requests[1].seat == -1
-    assert not requests[1].output
+        assert cancelled.seat == -1
     check_empty(engine)
 
 
