@@ -15,6 +15,7 @@ from starlette.responses import Response
 from weft.server import shapes
 from weft.server.chat_completions import ChatRequest, chat_completions
 from weft.server.completions import CompletionRequest, completions
+from weft.server.create_response import ResponseRequest, create_response
 from weft.server.edge import Edge
 from weft.server.endpoint import Endpoint
 from weft.server.errors import ApiError
@@ -23,6 +24,7 @@ from weft.server.metrics import metrics
 from weft.server.models import model, models
 from weft.server.openapi import JSON, describe, openapi
 from weft.server.page import page_routes
+from weft.server.response_shapes import RESPONSE_EVENTS, ResponseObject
 from weft.server.service import Service
 from weft.server.threads import threads
 from weft.server.tokens import DetokenizeRequest, TokenizeRequest, detokenize, tokenize
@@ -45,6 +47,15 @@ ENDPOINTS = [
         shapes.TextCompletion,
         body=CompletionRequest,
         events=(shapes.TextCompletion, shapes.ErrorBody),
+        refusals=(429, 503),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/responses",
+        create_response,
+        ResponseObject,
+        body=ResponseRequest,
+        events=RESPONSE_EVENTS,
         refusals=(429, 503),
     ),
     Endpoint("GET", "/v1/models", models, shapes.ModelList),

@@ -14,12 +14,12 @@ from starlette.responses import Response
 from weft import __version__
 from weft.errors import WeftError
 from weft.server.body import read_struct
-from weft.server.errors import json_response, of_weft
-from weft.server.responses import DONE, EventStream, event, while_connected
+from weft.server.errors import of_weft
+from weft.server.responses import DONE, event, reply
 from weft.server.run import Run
 from weft.server.sampling_fields import Count, SamplingFields, decoder_of
 from weft.server.service import Service
-from weft.server.token_text import token_object
+from weft.server.token_text import chosen_tokens
 from weft.server.usage import usage_of
 from weft.tasks.completion import Completion, Piece
 from weft.tasks.model import Model
@@ -88,16 +88,8 @@ async def chat_completions(request: Request) -> Response:
         body.num_choices, length, lambda: ChatWork(service.model, service.name, body)
     )
     run = service.run(work.sequences, streams=bool(body.stream))
-    try:
-        await while_connected(request, run.begun())
-        if body.stream:
-            return EventStream(run, work.events(run))
-        completions = await while_connected(request, run.finished())
-    except BaseException:
-        run.close()
-        raise
-    run.close()
-    return json_response(work.whole(completions))
+    events = work.events(run) if body.stream else None
+    return await reply(request, run, events, work.whole)
 
 
 class ChatWork:
@@ -172,10 +164,4 @@ class ChatWork:
     def _logprobs(self, part: Completion | Piece) -> dict[str, Any] | None:
         if part.logprobs is None:
             return None
-        alternatives = part.top_logprobs or tuple({} for _ in part.token_ids)
-        content = [
-            token_object(self._tokenizer, token, logprob)
-            | {"top_logprobs": [token_object(self._tokenizer, *other) for other in others.items()]}
-            for token, logprob, others in zip(part.token_ids, part.logprobs, alternatives, strict=True)
-        ]
-        return {"content": content, "refusal": None}
+        return {"content": chosen_tokens(self._tokenizer, part), "refusal": None}

@@ -13,8 +13,8 @@ from weft.errors import WeftError
 from weft.serve.sequence import Sequence
 from weft.server.body import read_struct
 from weft.server.completion_writer import CompletionWriter, PromptEcho
-from weft.server.errors import ApiError, json_response, of_weft
-from weft.server.responses import DONE, EventStream, event, while_connected
+from weft.server.errors import ApiError, of_weft
+from weft.server.responses import DONE, event, reply
 from weft.server.run import Run
 from weft.server.sampling_fields import SamplingFields, decoder_of
 from weft.server.service import Service
@@ -80,16 +80,8 @@ async def completions(request: Request) -> Response:
     count = len(prompts) * body.num_choices
     work = await service.prepare(count, length, lambda: CompletionWork(service.model, service.name, body))
     run = service.run(work.sequences, streams=bool(body.stream))
-    try:
-        await while_connected(request, run.begun())
-        if body.stream:
-            return EventStream(run, work.events(run))
-        completions = await while_connected(request, run.finished())
-    except BaseException:
-        run.close()
-        raise
-    run.close()
-    return json_response(work.whole(completions))
+    events = work.events(run) if body.stream else None
+    return await reply(request, run, events, work.whole)
 
 
 class CompletionWork:

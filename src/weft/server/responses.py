@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,12 +11,32 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from weft.server.errors import ApiError
+from weft.server.errors import ApiError, json_response
 from weft.server.run import Run
+from weft.tasks.completion import Completion
 
 DONE = b"data: [DONE]\n\n"
 
 T = TypeVar("T")
+
+
+async def reply(
+    request: Request,
+    run: Run,
+    events: AsyncIterator[bytes] | None,
+    whole: Callable[[list[Completion]], Any],
+) -> Response:
+    """The answers of `run`: streamed where there are `events`, else as `whole` makes them one object."""
+    try:
+        await while_connected(request, run.begun())
+        if events is not None:
+            return EventStream(run, events)
+        completions = await while_connected(request, run.finished())
+    except BaseException:
+        run.close()
+        raise
+    run.close()
+    return json_response(whole(completions))
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
