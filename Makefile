@@ -23,6 +23,7 @@ $(VENV)/.installed: $(NATIVE)
 test-environment: install $(VENV)/.tested
 $(VENV)/.tested: pyproject.toml $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[test,dev]'
+	-$(BIN)/python -m tests.support.browser
 	touch $@
 
 demo: install

@@ -35,6 +35,9 @@ wheel=$(ls "$WORK"/weft-*.whl)
 contents=$(unzip -l "$wheel")
 [ "$(grep -c 'weft/_native.*\.so$' <<<"$contents")" = 1 ] || fail "expected one extension in $wheel"
 grep -qE ' (tests|benchmarks|native)/' <<<"$contents" && fail "expected only the package in $wheel, got more"
+for file in "$root"/src/weft/server/static/*; do
+  grep -q "weft/server/static/$(basename "$file")$" <<<"$contents" || fail "expected the page's $(basename "$file") in $wheel"
+done
 grep -q '^# weft' <<<"$(unzip -p "$wheel" '*.dist-info/METADATA')" || fail "expected the README in the metadata of $wheel"
 
 # An environment of its own, with what the wheel needs.
