@@ -44,7 +44,7 @@ class RecentRuns:
     One thread looks; the threads that run the teams record.
     """
 
-    def __init__(self, runner: PlanRunner, num_runs: int = 4) -> None:
+    def __init__(self, runner: PlanRunner, num_runs: int = 2) -> None:
         self._runner = runner
         self._runs: deque[RecentRun] = deque(maxlen=num_runs)
         self._recorders: dict[int, Any] = {}  # by team

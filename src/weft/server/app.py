@@ -26,7 +26,7 @@ from weft.server.openapi import JSON, describe, openapi
 from weft.server.page import page_routes
 from weft.server.response_shapes import RESPONSE_EVENTS, ResponseObject
 from weft.server.service import Service
-from weft.server.threads import threads
+from weft.server.threads import Threads, threads
 from weft.server.tokens import DetokenizeRequest, TokenizeRequest, detokenize, tokenize
 
 PAGE = page_routes()
@@ -65,7 +65,7 @@ ENDPOINTS = [
     Endpoint("GET", "/health", health, shapes.Health, same_body=(503,), is_open=True),
     Endpoint("GET", "/health/ready", ready, shapes.Health, same_body=(503,), is_open=True),
     Endpoint("GET", "/metrics", metrics, "text/plain"),
-    Endpoint("GET", "/threads", threads, JSON),
+    Endpoint("GET", "/threads", threads, Threads),
     Endpoint("GET", "/version", version, shapes.Version, is_open=True),
     Endpoint("GET", "/openapi.json", openapi, JSON, is_open=True),
 ]

@@ -37,7 +37,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.engine_thread = EngineThread(self.model.engine, self.statistics)
-        self.recent_runs = RecentRuns(self.model.runner)
+        self.recent_runs = RecentRuns(self.model.runner, 2 * self.model.pool.num_teams)
         self._runs: set[Run] = set()
         self._admitting = 0  # answers let in whose prompts are not yet with the engine
 

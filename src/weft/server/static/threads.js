@@ -11,7 +11,7 @@ const byId = (id) => document.getElementById(id);
 export class ThreadsView {
   constructor(keyWanted) {
     this.keyWanted = keyWanted;
-    this.lanes = new Lanes(byId("lanes"), byId("legend"), byId("span-facts"));
+    this.lanes = new Lanes(byId("lanes"), byId("zoom"), byId("legend"), byId("span-facts"));
     this.history = [];
     this.last = null; // the sample before
     this.asking = null; // what ends the loop; null where the view is closed
@@ -99,5 +99,6 @@ function showMemory({ blocks, used, idle, bytes }) {
 
 function mebibytes(bytes) {
   const mib = bytes / 2 ** 20;
+  if (!bytes) return "0";
   return mib >= 1024 ? `${(mib / 1024).toFixed(2)} GiB` : `${mib.toFixed(mib < 10 ? 1 : 0)} MiB`;
 }

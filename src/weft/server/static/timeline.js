@@ -1,37 +1,49 @@
-// Drawings of the threads view: a lane for each thread with its last operations, and the speed of the last minute.
+// Drawings of the threads view: a lane for each thread with its operations, and the speed of the last minute.
 
 import { say } from "./words.js";
 
 const COLOURS = 8;
-const LONGEST_GAP_US = 30000; // runs further apart are not of one picture
 const SHOWN_IN_LEGEND = 8;
 
 // The lanes of all threads, the legend of their operations, and a line about the one that is pointed at.
 export class Lanes {
-  constructor(place, legend, facts) {
+  constructor(place, zoom, legend, facts) {
     this.place = place;
+    this.zoom = zoom;
     this.legend = legend;
     this.facts = facts;
     this.colours = new Map(); // numbers of colours by operation, in the order in which they were seen
-    this.rows = new Map(); // elements by team and thread
+    this.rows = new Map(); // by team and thread
+    this.length = 1; // of the step, in µs
+    this.held = false; // while somebody points at an operation, they stay
+    place.addEventListener("pointerenter", () => (this.held = true));
+    place.addEventListener("pointerleave", () => (this.held = false));
+    zoom.addEventListener("input", () => this.paint());
   }
 
   show({ threads, runs, operations, busy, time_us: now }) {
-    const shown = together(runs);
     const teams = new Set(threads.map(({ team }) => team)).size;
     const rows = threads.map((thread) => this.row(thread, teams));
     if (this.place.children.length !== rows.length) this.place.replaceChildren(...rows.map((row) => row.element));
-    const begin = shown[0]?.begin_us ?? 0;
+    rows.forEach((row, i) => (row.busy.textContent = busy ? `${Math.round(100 * busy[i])} %` : ""));
+    if (this.held) return;
+    const shown = lastStep(runs);
+    const begin = Math.min(...shown.map((run) => run.begin_us));
     const end = Math.max(...shown.map((run) => run.begin_us + run.duration_us));
-    const palette = this.palette();
-    threads.forEach((thread, i) => {
-      rows[i].busy.textContent = busy ? `${Math.round(100 * busy[i])} %` : "";
-      rows[i].spans = spansOf(thread, shown, operations, begin);
-      paint(rows[i].canvas, rows[i].spans, end - begin, (name) => palette[this.colour(name)]);
-      rows[i].length = end - begin;
-    });
+    this.length = Math.max(end - begin, 1);
+    threads.forEach((thread, i) => (rows[i].spans = spansOf(thread, shown, operations, begin)));
+    this.paint();
     this.showLegend(shown, operations);
-    showSteps(shown, now, end);
+    showFacts(shown, now, end);
+  }
+
+  paint() {
+    const palette = this.palette();
+    const width = this.place.clientWidth * 2 ** this.zoom.value;
+    for (const { canvas, spans } of this.rows.values()) {
+      canvas.style.width = `${width}px`;
+      paintSpans(canvas, spans, this.length, (name) => palette[this.colour(name)]);
+    }
   }
 
   row({ team, thread }, teams) {
@@ -41,21 +53,24 @@ export class Lanes {
     const name = `${say("thread")} ${thread + 1}`;
     row.name.textContent = teams > 1 ? `${say("team")} ${team + 1} · ${name}` : name;
     row.busy.title = say("busy");
+    row.canvas.ariaLabel = row.name.textContent;
     return row;
   }
 
   makeRow() {
     const make = (name, className) => Object.assign(document.createElement(name), { className });
-    const row = { element: make("div", "lane"), name: make("span", "lane-name"), busy: make("span", "lane-busy") };
+    const row = { element: make("div", "lane"), name: make("span"), busy: make("span"), spans: [] };
+    const head = make("div", "lane-head");
+    head.append(row.name, row.busy);
     row.canvas = make("canvas", "lane-canvas");
     row.canvas.role = "img";
     row.canvas.addEventListener("pointermove", (event) => this.point(row, event));
-    row.element.append(row.name, row.busy, row.canvas);
+    row.element.append(head, row.canvas);
     return row;
   }
 
   point(row, event) {
-    const at = (event.offsetX / row.canvas.clientWidth) * row.length;
+    const at = (event.offsetX / row.canvas.clientWidth) * this.length;
     const found = row.spans.find(({ begin, length }) => at >= begin && at < begin + length);
     if (found) this.facts.textContent = `${found.name} · ${found.where || "–"} · ${found.length.toFixed(1)} µs`;
   }
@@ -102,15 +117,8 @@ export class Lanes {
   }
 }
 
-// The last runs, as far back as they follow one another.
-function together(runs) {
-  const shown = [];
-  for (const run of runs.toReversed()) {
-    if (shown.length && shown[0].begin_us - run.begin_us - run.duration_us > LONGEST_GAP_US) break;
-    shown.unshift(run);
-  }
-  return shown;
-}
+// The last run, and those of other teams at the same time.
+const lastStep = (runs) => runs.filter((run) => run.begin_us + run.duration_us > runs.at(-1).begin_us);
 
 function spansOf({ team, thread }, runs, operations, begin) {
   return runs
@@ -122,10 +130,10 @@ function spansOf({ team, thread }, runs, operations, begin) {
     );
 }
 
-function showSteps(runs, now, end) {
-  const facts = document.getElementById("steps-facts");
+function showFacts(runs, now, end) {
+  const facts = document.getElementById("step-facts");
   if (!runs.length) {
-    facts.textContent = say("noSteps");
+    facts.textContent = say("noStep");
     return;
   }
   const { rows, requests, duration_us: duration } = runs.at(-1);
@@ -135,14 +143,13 @@ function showSteps(runs, now, end) {
   facts.textContent = told.join(" · ");
 }
 
-function paint(canvas, spans, length, colour) {
+function paintSpans(canvas, spans, length, colour) {
   const { context, width, height } = fresh(canvas);
   const scale = width / length;
   for (const { name, begin, length: long } of spans) {
     context.fillStyle = colour(name);
     context.fillRect(begin * scale, 0, Math.max(long * scale - 0.3, 0.4), height);
   }
-  canvas.ariaLabel = `${spans.length}`;
 }
 
 // Draws `values` as an area, the newest at the right, of `count` places.
