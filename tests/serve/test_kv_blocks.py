@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.serve.kv_blocks import BlockAllocator, blocks_for, extend_keys
@@ -23,6 +23,7 @@ def test_shared_blocks_are_freed_by_their_last_holder() -> None:
     assert allocator.num_free == 4
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-5, 5), max_size=60))
 def test_no_block_is_given_twice(changes: list[int]) -> None:
     allocator = BlockAllocator(12)

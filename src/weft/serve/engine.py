@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as List
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from weft.serve.sampler import Sampler
 from weft.serve.scheduler import Scheduler, Step
 from weft.serve.sequence import FinishReason, Purpose, Sequence
 from weft.types import BLOCK_TOKENS, Array
+
+_MOST_DEAD = 64  # finished requests among the deadlines, besides as many as are alive
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,14 @@ class EngineStatistics:
 
 
 class Engine:
-    """Runs requests through `runner`. May be used from several threads at once."""
+    """Runs requests through `runner`. May be used from several threads at once.
 
-    def __init__(self, runner: Runner, limits: EngineLimits) -> None:
+    clock: gives the time in seconds, for time-outs.
+    """
+
+    def __init__(
+        self, runner: Runner, limits: EngineLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         max_running = min(limits.max_running, limits.max_rows)
         self.limits = limits
         self.statistics = EngineStatistics()
@@ -92,6 +100,8 @@ class Engine:
         self._sampler = Sampler(max_running, max_outputs)
         self.drafter = Drafter(limits.draft_max)
         self._driver = Driver(self._step)
+        self._clock = clock
+        self._deadlines: list[tuple[float, int, Sequence]] = []  # a heap
         self._inbox: deque[Sequence] = deque()  # new requests, and those to be cancelled
         self._arrival_lock = threading.Lock()
         self._numbers = itertools.count()
@@ -112,6 +122,9 @@ class Engine:
                 )
             for sequence in arriving:
                 sequence.number = next(self._numbers)
+                sequence.order = (sequence.params.priority, sequence.number)
+                if sequence.params.timeout is not None:
+                    sequence.deadline = self._clock() + sequence.params.timeout
                 self._inbox.append(sequence)
 
     def wait(self, sequences: List[Sequence]) -> None:
@@ -187,8 +200,10 @@ class Engine:
             sequence = self._inbox.popleft()
             if sequence.cancel_wanted:
                 self._end([sequence], FinishReason.CANCELLED)
-            else:
-                self.scheduler.add(sequence)
+                continue
+            self.scheduler.add(sequence)
+            if sequence.deadline is not None:
+                heappush(self._deadlines, (sequence.deadline, sequence.number, sequence))
         if self._closed:
             self._fail(self.scheduler.all_sequences(), _closed_error())
 
@@ -196,6 +211,8 @@ class Engine:
         """One step for everyone; False when there is nothing to do. Only one thread at a time."""
         if self._inbox or self._closed:
             self._take_inbox()
+        if self._deadlines:
+            self._end_overdue()
         step = self.scheduler.schedule()
         if step is None:
             return False
@@ -211,6 +228,16 @@ class Engine:
         self.statistics.num_steps += 1
         self.statistics.num_rows += self._batch.num_rows
         return True
+
+    def _end_overdue(self) -> None:
+        now = self._clock()
+        while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].finished):
+            _, _, sequence = heappop(self._deadlines)
+            self._end([sequence], FinishReason.TIMEOUT)
+        num_alive = self.scheduler.num_running + len(self.scheduler.waiting)
+        if len(self._deadlines) > 2 * num_alive + _MOST_DEAD:
+            self._deadlines = [entry for entry in self._deadlines if not entry[2].finished]
+            heapify(self._deadlines)
 
     def _generate(self, step: Step) -> None:
         if not step.chunks:

@@ -14,7 +14,9 @@ MAX_ALTERNATIVES = 20
 MAX_STOP_STRINGS = 16
 MAX_STOP_BYTES = 1024
 MAX_LOGIT_BIAS = 1024
+MAX_TIMEOUT_S = 7 * 86400.0
 _SEED_LIMIT = 1 << 64
+_PRIORITY_LIMIT = 1 << 31
 
 # Lowest and highest value of each number, and whether the lowest itself is left out.
 RANGES = {
@@ -35,7 +37,9 @@ class SamplingParams:
     tokens besides. `max_tokens` None means up to the end of the context. `stop` holds strings that end the
     answer and are not part of it; `stop_token_ids` tokens that do so. `logit_bias` maps token ids to what is
     added to their logits. Temperature 0 takes the likeliest token. Penalties count as follows: repetition
-    over prompt and answer, presence and frequency over the answer.
+    over prompt and answer, presence and frequency over the answer. Of waiting requests those with the lowest
+    `priority` are served first, then those that came first. `timeout`: seconds from now on after which the
+    answer ends with what has come.
     """
 
     temperature: float = setting(
@@ -68,6 +72,8 @@ class SamplingParams:
     )
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = setting(False, "--ignore-eos", help="Go on past the end of the text, for measuring.")
+    priority: int = 0
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         _check_ranges(self)
@@ -112,6 +118,11 @@ def _check_ranges(params: SamplingParams) -> None:
                 f"Expected {name} {above} {low:g} to {high:g}, got {value:g}; choose one in between."
             )
         object.__setattr__(params, name, value)
+    if params.timeout is not None and not 0 < _number("timeout", params.timeout) <= MAX_TIMEOUT_S:
+        raise ConfigError(
+            f"Expected timeout above 0 to {MAX_TIMEOUT_S:g} seconds, got {params.timeout:g}; choose one in "
+            "between."
+        )
 
 
 def _check_whole_numbers(params: SamplingParams) -> None:
@@ -120,6 +131,7 @@ def _check_whole_numbers(params: SamplingParams) -> None:
         _check_range("seed", params.seed, 0, _SEED_LIMIT - 1)
     if params.max_tokens is not None:
         check_count("max_tokens", params.max_tokens)
+    _check_range("priority", params.priority, -_PRIORITY_LIMIT, _PRIORITY_LIMIT)
     if params.logprobs is None:
         object.__setattr__(params, "logprobs", False)
     if not isinstance(params.logprobs, bool):

@@ -1,9 +1,10 @@
-"""Which rows the next step computes: continuous batching, first come first served.
+"""Which rows the next step computes: continuous batching by priority, then first come first served.
 
 Each step takes a row of every decoding request, then chunks of prompts up to the limit of rows. The running
-requests are always the oldest ones: a request is admitted only after all that came before it, and when blocks
-run out the youngest goes back to the head of the queue, to be computed again from its tokens. The policy is
-that of vLLM (Kwon et al., 2023) with prompts in chunks (Agrawal et al., 2023, Sarathi).
+requests are always the first in order: a request is admitted only after all that come before it; when blocks
+run out, or a request of a better priority finds no room, the last one goes back to its place in the queue, to
+be computed again from its tokens. The policy is that of vLLM (Kwon et al., 2023) with prompts in chunks
+(Agrawal et al., 2023, Sarathi).
 
 Blocks with which an earlier text began are taken from the cache. A request whose next block is about to be
 filled by another's prompt is admitted after that.
@@ -12,7 +13,7 @@ filled by another's prompt is admitted after that.
 from __future__ import annotations
 
 import itertools
-from collections import deque
+from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import numpy as np
 from weft.serve.batch import Seats, seat_array
 from weft.serve.kv_blocks import BlockAllocator, blocks_for, extend_keys
 from weft.serve.sequence import Purpose, Sequence, Status
+from weft.serve.waiting_queue import WaitingQueue, by_order
 from weft.types import BLOCK_TOKENS, Array
 
 
@@ -60,7 +62,7 @@ class Scheduler:
         self.blocks = BlockAllocator(num_blocks)
         self.seats = Seats(max_running, blocks_for(max_context, block_tokens), block_tokens)
         self._block_tokens = block_tokens
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = WaitingQueue()
         self.decoding: list[Sequence] = []
         self.prefilling: dict[Purpose, list[Sequence]] = {purpose: [] for purpose in Purpose}
         self.num_preemptions = 0
@@ -86,12 +88,12 @@ class Scheduler:
         return [*self.decoding, *itertools.chain(*self.prefilling.values()), *self.waiting]
 
     def add(self, sequence: Sequence) -> None:
-        """Puts a new request at the end of the queue; its `number` is above all before it."""
-        self.waiting.append(sequence)
+        """Puts a new request in its place in the queue; its `number` is above all before it."""
+        self.waiting.add(sequence)
 
     def schedule(self) -> Step | None:
         """The next step, with its blocks allocated; None when there is nothing to do."""
-        self._drop_finished()
+        self._make_room_for_better()
         purpose = self._next_purpose()
         if purpose is None:
             return None
@@ -137,7 +139,9 @@ class Scheduler:
         ending = [sequence for sequence in sequences if not sequence.finished]
         self._unseat([sequence for sequence in ending if sequence.status is Status.RUNNING])
         for sequence in ending:
-            sequence.status = Status.FINISHED  # where it waits, it is dropped when its turn comes
+            if sequence.status is Status.WAITING:
+                self.waiting.remove(sequence)
+            sequence.status = Status.FINISHED
 
     def _next_purpose(self) -> Purpose | None:
         """In turn where both have work, so that neither waits for the other to run dry."""
@@ -149,53 +153,51 @@ class Scheduler:
     def _has_work(self, purpose: Purpose) -> bool:
         if self.prefilling[purpose] or (purpose is Purpose.GENERATE and self.decoding):
             return True
-        return bool(self.waiting) and self.waiting[0].purpose is purpose and self._fits(self.waiting[0])
+        first = self.waiting.first
+        return first is not None and first.purpose is purpose and self._fits(first)
 
     def _grow_decoding(self) -> None:
-        """A block for each decoding request whose next row begins one; the oldest are served first."""
+        """A block for each decoding request whose next row begins one; the first in order come first."""
         seats = self._seats_of_decoding()
         needed = self.seats.position[seats] >= self.seats.num_blocks[seats] * self._block_tokens
         if not needed.any():
             return
-        for index in np.flatnonzero(needed).tolist():
-            # Preemption takes from the end, so that indices below stay as they are.
-            if index >= len(self.decoding):
-                return
-            sequence = self.decoding[index]
+        growing = [self.decoding[index] for index in np.flatnonzero(needed).tolist()]
+        for sequence in sorted(growing, key=by_order):
             while not self.blocks.num_free and sequence.status is Status.RUNNING:
-                self._preempt_youngest()
+                self._preempt(self._last_running())
             if sequence.status is Status.RUNNING:
                 self.seats.add_block(sequence, self.blocks.allocate(1)[0])
 
     def _take_chunks(self, step: Step, rows_left: int) -> None:
         for sequence in self.prefilling[step.purpose]:
             rows_left = _take_chunk(step, sequence, rows_left)
-        while rows_left > 0 and self.waiting and self.waiting[0].purpose is step.purpose:
-            if not self._fits(self.waiting[0]):
+        while rows_left > 0 and (first := self.waiting.first) is not None:
+            if first.purpose is not step.purpose or not self._fits(first):
                 return
             rows_left = _take_chunk(step, self._admit(), rows_left)
-            self._drop_finished()
-
-    def _drop_finished(self) -> None:
-        """Takes those that were cancelled while they waited from the head of the queue."""
-        while self.waiting and self.waiting[0].finished:
-            self.waiting.popleft()
 
     def _fits(self, sequence: Sequence) -> bool:
+        """Whether `sequence` can be admitted: there is room, and nobody is computing what it begins with."""
+        return self._has_room(sequence) and not self._is_coming(sequence)
+
+    def _has_room(self, sequence: Sequence) -> bool:
         """Whether there is a seat, and blocks for all its tokens besides one for each that is decoding.
 
         Without the reserve, a new request would often be preempted in its first steps.
         """
         if not self.seats.num_free:
             return False
-        cached = self._cached_blocks(sequence)
-        if self._coming and sequence.purpose is Purpose.GENERATE:
-            following = sequence.block_keys[len(cached) : self._most_cached(sequence)]
-            if following and following[0] in self._coming:
-                return False
         needed = blocks_for(min(len(sequence.known) + 1, sequence.max_length), self._block_tokens)
-        needed -= sum(map(self.blocks.is_held, cached))
+        needed -= sum(map(self.blocks.is_held, self._cached_blocks(sequence)))
         return self.blocks.num_free >= needed + len(self.decoding)
+
+    def _is_coming(self, sequence: Sequence) -> bool:
+        if not self._coming or sequence.purpose is not Purpose.GENERATE:
+            return False
+        cached = self._cached_blocks(sequence)
+        following = sequence.block_keys[len(cached) : self._most_cached(sequence)]
+        return bool(following) and following[0] in self._coming
 
     def _cached_blocks(self, sequence: Sequence) -> list[int]:
         """The blocks of the cache that `sequence` begins with; a score needs all its rows computed."""
@@ -209,7 +211,7 @@ class Scheduler:
         return (len(sequence.known) - 1) // self._block_tokens
 
     def _admit(self) -> Sequence:
-        sequence = self.waiting.popleft()
+        sequence = self.waiting.take()
         cached = self._cached_blocks(sequence)
         self.blocks.share(cached)
         needed = blocks_for(len(sequence.known), self._block_tokens)
@@ -223,7 +225,7 @@ class Scheduler:
             self._coming.update(sequence.block_keys[len(cached) :])
         self.seats.take(sequence)
         sequence.status = Status.RUNNING
-        self.prefilling[sequence.purpose].append(sequence)
+        insort(self.prefilling[sequence.purpose], sequence, key=by_order)
         return sequence
 
     def _copy_begun(self, sequence: Sequence) -> int:
@@ -239,19 +241,30 @@ class Scheduler:
         return count
 
     def _begin_decoding(self, sequences: list[Sequence]) -> None:
-        generating = self.prefilling[Purpose.GENERATE]
-        self.prefilling[Purpose.GENERATE] = generating[len(sequences) :]  # prompts end in their order
+        ended = set(sequences)
+        self.prefilling[Purpose.GENERATE] = [s for s in self.prefilling[Purpose.GENERATE] if s not in ended]
         for sequence in sequences:
             self.seats.position[sequence.seat] = len(sequence.known)
         self.decoding = self.decoding + sequences
         self._decoding_seats = None
 
-    def _preempt_youngest(self) -> None:
-        groups = [self.decoding, *self.prefilling.values()]
-        youngest = max((group[-1] for group in groups if group), key=lambda sequence: sequence.number)
-        self._unseat([youngest])
-        youngest.forget_computed()
-        self.waiting.appendleft(youngest)
+    def _make_room_for_better(self) -> None:
+        """Puts running requests of a worse priority than the first that waits aside until that one fits."""
+        first = self.waiting.first
+        while first is not None and self.num_running and not self._has_room(first):
+            last = self._last_running()
+            if last.params.priority <= first.params.priority:
+                return
+            self._preempt(last)
+
+    def _last_running(self) -> Sequence:
+        return max(itertools.chain(self.decoding, *self.prefilling.values()), key=by_order)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Back to the queue, to be computed again; what the cache still has of it then is reused."""
+        self._unseat([sequence])
+        sequence.forget_computed()
+        self.waiting.add(sequence)
         self.num_preemptions += 1
 
     def _unseat(self, sequences: list[Sequence]) -> None:

@@ -35,6 +35,7 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # end of text, a stop token or a stop string
     LENGTH = "length"  # max_tokens, or the context is full
+    TIMEOUT = "timeout"  # its time was over; what had come by then is the answer
     CANCELLED = "cancelled"
     ERROR = "error"
 
@@ -53,6 +54,7 @@ class Sequence:
         "block_keys",
         "blocks",
         "cancel_wanted",
+        "deadline",
         "detokenizer",
         "end_ids",
         "error",
@@ -66,6 +68,7 @@ class Sequence:
         "num_preemptions",
         "num_reused",
         "number",
+        "order",
         "output",
         "params",
         "pieces",
@@ -101,6 +104,8 @@ class Sequence:
         self.detokenizer = detokenizer  # where the engine must read the text, to find a stop string
         self.pieces: list[str] = []  # text that it has read so far
         self.number = -1  # order of arrival
+        self.order = (params.priority, -1)  # smaller ones are served first
+        self.deadline: float | None = None  # by the engine's clock
         self.status = Status.WAITING
         self.finish_reason: FinishReason | None = None
         self.stop_reason: str | int | None = None

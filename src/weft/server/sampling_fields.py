@@ -48,6 +48,8 @@ class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
     ignore_eos: bool | None = None
+    priority: int | None = None
+    timeout: float | None = None
     n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -90,6 +92,8 @@ _SAMPLING = (
     "stop",
     "stop_token_ids",
     "ignore_eos",
+    "priority",
+    "timeout",
 )
 
 

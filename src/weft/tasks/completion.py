@@ -14,9 +14,9 @@ class Completion:
     """An answer. `token_ids` are its tokens, without the one that ended it; `text` ends before a stop string.
 
     finish_reason: "stop" (end of text, a stop token or string: `stop_reason` says which), "length"
-    (max_tokens, or the context is full), "cancelled" or "error". logprobs: natural-log probability of each
-    token, where asked for; top_logprobs: for each token the likeliest ones. seed: draws the same answer
-    again.
+    (max_tokens, or the context is full), "timeout", "cancelled" or "error". logprobs: natural-log probability
+    of each token, where asked for; top_logprobs: for each token the likeliest ones. seed: draws the same
+    answer again.
     """
 
     text: str
