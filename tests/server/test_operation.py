@@ -89,18 +89,18 @@ def test_a_slow_reader_slows_nobody(small: Server) -> None:
 
 
 def test_priority_and_timeout(small: Server) -> None:
-    """What has come in time is the answer; nothing at all is an error."""
+    """What has come in time is the answer, be it nothing."""
     plain = small.ok(CHAT, {**SHORT, "seed": 3})["choices"][0]
     asked = small.ok(CHAT, {**SHORT, "seed": 3, "priority": -5, "timeout": 3600})["choices"][0]
     assert plain == asked
-    status, _, content = small.call("POST", CHAT, {**SHORT, "timeout": 1e-6})
-    assert status == 503 and json.loads(content)["error"]["code"] == "timeout"
+    nothing = small.ok(CHAT, {**SHORT, "timeout": 1e-6})["choices"][0]
+    assert nothing["finish_reason"] == "timeout" and nothing["message"]["content"] == ""
     for timeout in (0.5, 4, 32):  # a slow machine needs the longer ones
-        status, _, content = small.call("POST", CHAT, {**LONG, "timeout": timeout})
-        if status == 200:
+        (choice,) = small.ok(CHAT, {**LONG, "timeout": timeout})["choices"]
+        assert choice["finish_reason"] == "timeout"
+        if choice["message"]["content"]:
             break
-    (choice,) = json.loads(content)["choices"]
-    assert choice["finish_reason"] == "timeout" and choice["message"]["content"]
+    assert choice["message"]["content"]
     small.wait_for_metric("weft_kv_blocks_used", 0)
 
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from weft.serve.sequence import FinishReason, Sequence
 from weft.server.answer import Answer
 from weft.server.errors import ApiError, of_weft, unavailable
 from weft.tasks.completion import Completion, Piece
@@ -78,9 +77,3 @@ class Run:
         for answer in self.answers:
             if answer.sequence.error is not None:
                 raise of_weft(answer.sequence.error) from answer.sequence.error
-        if all(_came_to_nothing(answer.sequence) for answer in self.answers):
-            raise unavailable("Expected a first token within the timeout, got none; raise it.", "timeout")
-
-
-def _came_to_nothing(sequence: Sequence) -> bool:
-    return sequence.finish_reason is FinishReason.TIMEOUT and not sequence.output
