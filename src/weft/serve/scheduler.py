@@ -109,7 +109,7 @@ class Scheduler:
         """Adds guesses to `step`, as far as there are blocks besides one for each decoding request."""
         for sequence, draft in drafts.items():
             first = int(self.seats.position[sequence.seat]) + 1
-            missing = blocks_for(first + len(draft)) - len(sequence.blocks)
+            missing = blocks_for(first + len(draft), self._block_tokens) - len(sequence.blocks)
             for _ in range(min(missing, self.blocks.num_free - len(self.decoding))):
                 self.seats.add_block(sequence, self.blocks.allocate(1)[0])
             room = len(sequence.blocks) * self._block_tokens - first
