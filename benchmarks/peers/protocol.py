@@ -47,6 +47,13 @@ def resident_bytes(pid: int | str = "self") -> int:
     return int(fields["VmRSS"].split()[0]) * 1024
 
 
+def peak_bytes() -> int:
+    """Return the largest resident memory that this process had."""
+    with open("/proc/self/status") as status:
+        fields = dict(line.split(":", 1) for line in status)
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+
 def timed(call: Callable[[], Tokens]) -> tuple[float, Tokens]:
     """Return the seconds that `call` took, and its result."""
     start = time.perf_counter()

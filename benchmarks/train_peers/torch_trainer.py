@@ -20,31 +20,30 @@ import torch
 from torch import Tensor, distributed, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "peers"))
-from protocol import private_stdout
-from works import SEED, WORKS, Sources, Work
+from data import LEARNING_RATES, SHAPES, WEIGHT_DECAY, counted_per_step
+from protocol import peak_bytes, private_stdout
+from works import WORKS, Sources, batches, make_module
 
 
 class TorchTrainer:
     """A model with its optimizer and its batches; `run` trains some steps."""
 
-    def __init__(self, work: Work, options: argparse.Namespace, rank: int) -> None:
+    def __init__(self, options: argparse.Namespace, rank: int) -> None:
         torch.set_num_threads(options.threads)
-        torch.manual_seed(SEED)
         self.autocast = options.precision == "bf16"
-        sources = Sources(options.model, options.tokens)
-        module = work.make(sources).train()
+        module = make_module(options.work, Sources(options.model, options.tokens)).train()
         if options.precision == "bf16-weights":
             module = module.to(torch.bfloat16)
         self.parameters = [one for one in module.parameters() if one.requires_grad]
-        self.optimizer = make_optimizer(work, self.parameters)
+        self.optimizer = make_optimizer(options.work, self.parameters)
         self.module: nn.Module = module
         if options.processes > 1:
             self.module = nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True)
         if options.compile:
             self.module = torch.compile(self.module)
-        share = work.rows // options.processes
+        share = SHAPES[options.work][0] // options.processes
         self.rows = slice(rank * share, (rank + 1) * share)
-        self.batches: Iterator[tuple[Tensor, Tensor]] = work.batches(sources, work.rows, work.columns)
+        self.batches: Iterator[tuple[Tensor, Tensor]] = batches(options.work, options.tokens)
 
     def run(self, steps: int) -> tuple[list[float], list[float]]:
         """Train `steps` steps and return the seconds and the loss of each."""
@@ -66,20 +65,19 @@ class TorchTrainer:
         return loss.item()
 
 
-def make_optimizer(work: Work, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the fused optimizer of a work."""
-    if work.adam:
-        return torch.optim.AdamW(parameters, lr=work.learning_rate, weight_decay=0.01, fused=True)
-    return torch.optim.SGD(parameters, lr=work.learning_rate, fused=True)
+def make_optimizer(work: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the fused optimizer of a work; vectors do not decay."""
+    rate = LEARNING_RATES[work]
+    if not WORKS[work].adam:
+        return torch.optim.SGD(parameters, lr=rate, fused=True)
+    groups = [
+        {"params": [one for one in parameters if one.ndim > 1], "weight_decay": WEIGHT_DECAY},
+        {"params": [one for one in parameters if one.ndim == 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
-def peak_bytes() -> int:
-    """Return the largest resident memory that this process had."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["VmHWM"].split()[0]) * 1024
-
-
-def answer(work: Work, trainer: TorchTrainer, steps: int, options: argparse.Namespace) -> dict[str, Any]:
+def answer(trainer: TorchTrainer, steps: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train, and return what is reported; the peak memory is that of all processes together."""
     seconds, losses = trainer.run(steps)
     peak = torch.tensor([peak_bytes()])
@@ -95,7 +93,7 @@ def answer(work: Work, trainer: TorchTrainer, steps: int, options: argparse.Name
         "compile": options.compile,
         "seconds": seconds,
         "losses": losses,
-        "per_second": work.counted_per_step / statistics.median(seconds),
+        "per_second": counted_per_step(options.work) / statistics.median(seconds),
         "peak_bytes": int(peak),
     }
 
@@ -106,10 +104,9 @@ def serve(rank: int, options: argparse.Namespace) -> None:
     if options.processes > 1:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(options.port)}
         distributed.init_process_group("gloo", rank=rank, world_size=options.processes)
-    work = WORKS[options.work]
-    trainer = TorchTrainer(work, options, rank)
+    trainer = TorchTrainer(options, rank)
     for steps, shown in requests(rank, options):
-        result = answer(work, trainer, steps, options)
+        result = answer(trainer, steps, options)
         if answers is not None and shown:
             print(json.dumps(result), file=answers, flush=True)
     if options.processes > 1:

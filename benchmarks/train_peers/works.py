@@ -1,21 +1,15 @@
-"""What is trained: each work is a torch module that maps a batch to its loss, and the batches.
-
-The token works read `tokens.npy`, which benchmarks/peers/setup.sh makes; batch number s holds the tokens from
-s * rows * columns on, so every engine that is given the same file sees the same data in the same order.
-"""
+"""What torch trains: each work is a module that maps a batch to its loss, and the batches."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import data
 import torch
+from data import SEED, SHAPES, VOCABULARY
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
-
-VOCABULARY = 50_257
-SEED = 1234
 
 
 @dataclass(frozen=True)
@@ -40,18 +34,22 @@ class LanguageModelLoss(nn.Module):
 
 
 class RecurrentLoss(nn.Module):
-    """Embedding, LSTM, linear over the vocabulary, cross-entropy at every position."""
+    """Embedding, LSTM, linear over the vocabulary, cross-entropy at every position.
+
+    The second of torch's two biases, which only add up, stays zero; the last layer has none.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, 768)
         self.lstm = nn.LSTM(768, 1024, batch_first=True)
-        self.head = nn.Linear(1024, VOCABULARY)
+        self.linear = nn.Linear(1024, VOCABULARY, bias=False)
+        nn.init.zeros_(self.lstm.bias_hh_l0).requires_grad_(False)
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of targets [B, T] after tokens [B, T]."""
         hidden, _ = self.lstm(self.embedding(tokens))
-        return functional.cross_entropy(self.head(hidden).flatten(0, 1).float(), targets.flatten())
+        return functional.cross_entropy(self.linear(hidden).flatten(0, 1).float(), targets.flatten())
 
 
 class PerceptronLoss(nn.Module):
@@ -88,50 +86,34 @@ def gpt2(sources: Sources) -> nn.Module:
     return LanguageModelLoss(GPT2LMHeadModel(sizes))
 
 
-def token_batches(sources: Sources, rows: int, columns: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield tokens and targets [rows, columns] in the file's order, from the start again at its end."""
-    tokens = torch.from_numpy(np.load(sources.tokens).astype(np.int64))
-    size = rows * columns
-    while True:
-        for start in range(0, len(tokens) - size - 1, size):
-            yield (
-                tokens[start : start + size].view(rows, columns),
-                tokens[start + 1 : start + size + 1].view(rows, columns),
-            )
-
-
-def vector_batches(sources: Sources, rows: int, columns: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield inputs [rows, 64] and targets [rows, 16] of a fixed random network of the same shape."""
-    random = np.random.default_rng(SEED)
-    first = random.standard_normal((64, 256), dtype=np.float32) / 8
-    second = random.standard_normal((256, 16), dtype=np.float32) / 16
-    inputs = [random.standard_normal((rows, columns), dtype=np.float32) for _ in range(16)]
-    pairs = [(torch.from_numpy(one), torch.from_numpy(np.tanh(one @ first) @ second)) for one in inputs]
-    while True:
-        yield from pairs
+def batches(work: str, tokens: Path) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of a work: tokens and targets, or inputs and targets."""
+    if work == "perceptron":
+        for inputs, targets in data.vector_batches(*SHAPES[work]):
+            yield torch.from_numpy(inputs), torch.from_numpy(targets)
+    else:
+        for inputs, targets in data.token_batches(tokens, *SHAPES[work]):
+            yield torch.from_numpy(inputs).long(), torch.from_numpy(targets).long()
 
 
 @dataclass(frozen=True)
 class Work:
-    """A model with its batches; `adam` says whether AdamW updates it, or plain gradient descent."""
+    """A model; `adam` says whether AdamW updates it, or plain gradient descent."""
 
     make: Callable[[Sources], nn.Module]
-    batches: Callable[[Sources, int, int], Iterator[tuple[Tensor, Tensor]]]
-    rows: int
-    columns: int
-    learning_rate: float
     adam: bool = True
 
-    @property
-    def counted_per_step(self) -> int:
-        """Tokens of a step, or samples where there are no tokens."""
-        return self.rows * self.columns if self.batches is token_batches else self.rows
+
+def make_module(work: str, sources: Sources) -> nn.Module:
+    """Return the module of a work, with the same weights each time."""
+    torch.manual_seed(SEED)
+    return WORKS[work].make(sources)
 
 
 WORKS = {
-    "full": Work(pretrained, token_batches, 8, 256, 1e-5),
-    "lora": Work(pretrained_with_lora, token_batches, 8, 256, 2e-4),
-    "gpt2": Work(gpt2, token_batches, 8, 256, 6e-4),
-    "lstm": Work(lambda sources: RecurrentLoss(), token_batches, 16, 128, 1e-3),
-    "perceptron": Work(lambda sources: PerceptronLoss(), vector_batches, 4096, 64, 0.1, adam=False),
+    "full": Work(pretrained),
+    "lora": Work(pretrained_with_lora),
+    "gpt2": Work(gpt2),
+    "lstm": Work(lambda sources: RecurrentLoss()),
+    "perceptron": Work(lambda sources: PerceptronLoss(), adam=False),
 }

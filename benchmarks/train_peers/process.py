@@ -1,0 +1,92 @@
+"""A trainer's process, seen from the comparison: start it, have it train some steps, end it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from peers.load import Load
+from peers.lock import MeasuringLock
+from peers.process import cpu_seconds, family
+from train_peers.data import INITIAL
+
+HERE = Path(__file__).parent
+REALTIME_PRIORITY = 50
+
+
+class TrainerProcess:
+    """torch (in the peers' environment) or weft (in this one) with one work and one configuration."""
+
+    def __init__(self, peer: str, work: str, flags: list[str], peers: Path) -> None:
+        models = peers / "models"
+        python = sys.executable if peer == "weft" else str(peers / "main/bin/python")
+        self.name = f"{peer} {' '.join(flags)}"
+        command = [python, str(HERE / f"{peer}_trainer.py"), work, *flags]
+        command += ["--model", str(models / INITIAL[work]), "--tokens", str(models / "tokens.npy")]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and return its answer, or what went wrong as `error`."""
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            return {"error": self.process.stderr.read().strip().splitlines()[-1:]}
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def train(self, steps: int, turn: "TurnRules") -> dict[str, Any]:
+        """Train `steps` steps undisturbed, and tell how much of the machine others used meanwhile."""
+        with turn.lock.hold():
+            if turn.is_realtime:
+                set_realtime(family(self.process.pid), True)
+            before = Load.now(self.cpu_seconds)
+            answer = self.ask(steps=steps)
+            if "error" in answer:
+                return answer
+            share = before.foreign_share(Load.now(self.cpu_seconds))
+            if turn.is_realtime:
+                set_realtime(family(self.process.pid), False)
+        time.sleep(turn.rest * sum(answer["seconds"]))
+        return answer | {"foreign_share": share}
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of the trainer and its other processes."""
+        return sum(cpu_seconds(one) for one in family(self.process.pid))
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process.poll() is None:
+            self.process.stdin.close()
+            self.process.stdout.read()
+        self.process.wait()
+
+    def __enter__(self) -> "TrainerProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class TurnRules:
+    """How to keep a turn free of other work, and how long to rest after it, as a share of its length."""
+
+    def __init__(self, lock: MeasuringLock, is_realtime: bool, rest: float) -> None:
+        self.lock = lock
+        self.is_realtime = is_realtime
+        self.rest = rest
+
+
+def set_realtime(pids: list[int], wanted: bool) -> None:
+    """Give all threads of these processes real-time priority, or take it back."""
+    policy, priority = (os.SCHED_FIFO, REALTIME_PRIORITY) if wanted else (os.SCHED_OTHER, 0)
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setscheduler(int(thread.name), policy, os.sched_param(priority))
