@@ -17,7 +17,7 @@ from weft.server.config import ServerConfig
 @setting_flags(ServerConfig)
 @engine_flags
 def command(name: str | None, model: str | None, **values: Any) -> None:
-    """Answer requests over HTTP as OpenAI's API does, until Ctrl-C or SIGTERM.
+    """Answer requests over HTTP as OpenAI's API does, with a page to chat in, until Ctrl-C or SIGTERM.
 
     The address is printed once requests are taken. Requests are logged on stderr, without their texts.
     """

@@ -3,6 +3,7 @@
 import { streamChat } from "./api.js";
 
 const NUMBERS = ["temperature", "max_tokens", "top_p", "top_k", "min_p", "repetition_penalty", "seed"];
+const MEASURABLE_MS = 100;
 
 // Streams the answer to `conversation` into `message`, calling `grown` after each piece; ends when `signal` says
 // so, with what has come. Throws ApiError.
@@ -44,10 +45,12 @@ function take(chunk, message, clock) {
 // Until the end the number of pieces stands for that of tokens, which it seldom differs from.
 function stats(usage, { asked, first, last, pieces }) {
   const tokens = usage ? usage.completion_tokens : pieces;
-  return {
-    tokens,
-    exact: Boolean(usage),
-    rate: last > first && tokens > 1 ? ((tokens - 1) / (last - first)) * 1000 : 0,
-    first: first ? (first - asked) / 1000 : 0,
-  };
+  if (!first) return null;
+  return { tokens, exact: Boolean(usage), rate: 1000 * rate(tokens, asked, first, last), first: (first - asked) / 1000 };
+}
+
+// Tokens in a millisecond, from the first to the last; pieces that came in one go say nothing of it, so that
+// then the whole time counts.
+function rate(tokens, asked, first, last) {
+  return last - first >= MEASURABLE_MS ? (tokens - 1) / (last - first) : tokens / (last - asked);
 }

@@ -132,7 +132,7 @@ function escape(event) {
   if (event.key !== "Escape" || event.isComposing || byId("key-dialog").open) return;
   if (chat.isAnswering) chat.stop();
   else if (byId("sidebar").classList.contains("shown")) showSidebar(false);
-  else if (page.panel) closePanel(page.panel);
+  else if (page.panel && document.activeElement !== byId("prompt")) closePanel(page.panel);
 }
 
 function listen() {
