@@ -5,9 +5,9 @@
 #   tools/sanitize.sh [thread|address|all] [SCRIPT.py [ARGUMENT...]]
 #
 # PYTHON is the interpreter that has the project's build and run requirements (default: python3), BUILD the
-# folder to build in (default: build/sanitize), JOBS the compilers at once. A script that is to show races
-# must overlap long native calls of several threads, started from a barrier: between short calls the
-# interpreter's lock orders what it should not.
+# folder to build in (default: build/sanitize), JOBS the compilers at once, TESTS which native tests to run
+# (default: *, as in test_*; none with -). A script that is to show races must overlap long native calls of
+# several threads, started from a barrier: between short calls the interpreter's lock orders what it should not.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -17,6 +17,7 @@ script=("$@")
 python=$(command -v "${PYTHON:-python3}")
 build=${BUILD:-$root/build/sanitize}
 jobs=${JOBS:-$(nproc)}
+tests=${TESTS:-*}
 findings='WARNING: ThreadSanitizer|ERROR: (Address|Leak|Thread)Sanitizer|runtime error:|Sanitizer:DEADLYSIGNAL'
 
 # Colons separate the options of a sanitizer.
@@ -42,7 +43,7 @@ check() {  # name of the log, command...
 
 native_tests() {  # folder
   local failed=0 test
-  for test in "$1"/test_*; do
+  for test in "$1"/test_$tests; do
     [ -x "$test" ] && [ -f "$test" ] || continue
     check "$test.log" timeout 900 setarch -R "$test" || failed=1
     [ $failed -eq 1 ] || echo "  clean: $(basename "$test")"

@@ -1,0 +1,145 @@
+"""More than a server can do: the excess is refused, the rest answered; who leaves leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server import load
+from tests.server.running_server import Server, running
+
+MESSAGES = [{"role": "user", "content": "a"}]
+LONG: dict[str, Any] = {"messages": MESSAGES, "ignore_eos": True, "max_tokens": 60_000}
+SHORT: dict[str, Any] = {"messages": MESSAGES, "ignore_eos": True, "max_tokens": 60}
+MAX_QUEUE = 32
+MIB = 1 << 20
+
+
+@pytest.fixture
+def server(tiny: Path, home: Path) -> Iterator[Server]:
+    """A server of its own, so that no other test's memory counts."""
+    with running(tiny, home, "--max-queue", str(MAX_QUEUE), "--threads", "1") as server:
+        yield server
+    assert "Traceback" not in server.log.read_text()
+
+
+def nothing_is_held(server: Server) -> None:
+    """Waits until no answer is under way and no memory of the cache is held."""
+    for name in ("weft_requests_running", "weft_requests_waiting", "weft_kv_blocks_used"):
+        server.wait_for_metric(name, 0)
+
+
+def capacity(server: Server) -> float:
+    """Answers a second that the server can give, measured with its queue half full."""
+    began = time.monotonic()
+    before = server.metric('weft_requests_finished_total{reason="length"}')
+
+    async def keep_busy() -> None:
+        outcome = load.Outcome()
+        for _ in range(4):
+            await asyncio.gather(*(load.ask(server.port, SHORT, outcome) for _ in range(MAX_QUEUE // 2)))
+        assert outcome.statuses.keys() == {200} and not outcome.broken
+
+    asyncio.run(keep_busy())
+    done = server.metric('weft_requests_finished_total{reason="length"}') - before
+    return done / (time.monotonic() - began)
+
+
+def overload(server: Server, seconds: float) -> load.Outcome:
+    """Ten times what the server can serve, for `seconds`; holds what must be true of each answer."""
+    rate = 10 * capacity(server)
+    outcome = asyncio.run(load.ask_all(server.port, SHORT, rate, seconds))
+    assert outcome.statuses.keys() <= {200, 429}, outcome.statuses
+    assert outcome.statuses[429] > outcome.statuses[200] > 0, "ten times too much"
+    assert outcome.broken == 0 and outcome.without_retry_after == 0
+    nothing_is_held(server)
+    return outcome
+
+
+def test_the_excess_is_refused_and_the_rest_answered(server: Server) -> None:
+    overload(server, 4)
+
+
+@pytest.mark.soak
+def test_ten_minutes_of_ten_times_too_much(server: Server) -> None:
+    overload(server, 60)
+    before = server.memory_bytes()
+    outcome = overload(server, 600)
+    assert server.memory_bytes() < before + 16 * MIB
+    refused = sorted(outcome.refusal_s)
+    print(f"{outcome.statuses}, refused within {refused[len(refused) // 2] * 1e3:.1f} ms (median)")
+
+
+def vanish(server: Server, count: int) -> int:
+    """`count` clients vanish in mid-answer; the memory that the server grew by."""
+    asyncio.run(load.vanish_all(server.port, LONG, MAX_QUEUE, MAX_QUEUE))
+    nothing_is_held(server)
+    before = server.memory_bytes()
+
+    async def all_vanish() -> None:
+        for begin in range(0, count, MAX_QUEUE):
+            num_here = min(MAX_QUEUE, count - begin)
+            await load.vanish_all(server.port, LONG, num_here, num_here)
+            await asyncio.to_thread(nothing_is_held, server)
+
+    asyncio.run(all_vanish())
+    return server.memory_bytes() - before
+
+
+def test_who_vanishes_leaves_nothing(server: Server) -> None:
+    assert vanish(server, 8 * MAX_QUEUE) < 16 * MIB
+    assert server.metric("weft_disconnects_total") >= 8 * MAX_QUEUE
+
+
+@pytest.mark.soak
+def test_ten_thousand_vanish(server: Server) -> None:
+    assert vanish(server, 10_000) < 16 * MIB
+
+
+def test_who_vanishes_ends_within_a_step(server: Server) -> None:
+    async def steps_until_free() -> float:
+        connections = await load.begin_streams(server.port, LONG, MAX_QUEUE)
+        await load.vanish_at_once(connections)
+        await asyncio.to_thread(nothing_is_held, server)
+        return server.metric("weft_steps_total")
+
+    ended = asyncio.run(steps_until_free())
+    time.sleep(0.2)
+    assert server.metric("weft_steps_total") == ended, "no step without anybody to answer"
+
+
+def test_slow_readers_slow_nobody(server: Server) -> None:
+    async def answer_beside_slow_readers() -> None:
+        slow = await load.open_streams(server.port, LONG, MAX_QUEUE // 2)  # nothing of them is read
+        outcome = load.Outcome()
+        await asyncio.to_thread(server.wait_for_metric, "weft_requests_running", len(slow))
+        await asyncio.gather(*(load.ask(server.port, SHORT, outcome) for _ in range(4)))
+        assert outcome.statuses == {200: 4} and not outcome.broken
+        assert server.metric("weft_requests_running") == len(slow), "they go on meanwhile"
+        await load.vanish_at_once(slow)
+
+    asyncio.run(answer_beside_slow_readers())
+    nothing_is_held(server)
+
+
+def test_a_thousand_waiting_streams_are_small(tiny: Path, home: Path) -> None:
+    async def wait_all(server: Server) -> int:
+        warm = await load.begin_streams(server.port, SHORT, 8)
+        await asyncio.gather(*(connection.body() for connection in warm))
+        before = server.memory_bytes()
+        await load.vanish_at_once(warm)
+        streams = await load.begin_streams(server.port, LONG, 1)
+        streams += await load.open_streams(server.port, LONG, 1000)
+        await asyncio.to_thread(server.wait_for_metric, "weft_requests_waiting", 1000)
+        grown = server.memory_bytes() - before
+        await load.vanish_at_once(streams)
+        return grown
+
+    with running(tiny, home, "--max-queue", "1001", "--max-running", "1", "--max-wait", "600") as server:
+        assert asyncio.run(wait_all(server)) < 60e6
+        nothing_is_held(server)
