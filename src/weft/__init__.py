@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from weft.tasks.completion import Completion, Piece
     from weft.tasks.model import Model, load
     from weft.tasks.train import train, trainer
+    from weft.tasks.vectors import VectorModel, load_perceptron
     from weft.train.config import TrainConfig
     from weft.train.report import Callback, StepReport, TrainingResult
     from weft.train.trainer import Trainer
@@ -61,7 +62,9 @@ _PLACES = {
     "TrainingResult": "weft.train.report",
     "UnsupportedError": "weft.errors",
     "WeftError": "weft.errors",
+    "VectorModel": "weft.tasks.vectors",
     "load": "weft.tasks.model",
+    "load_perceptron": "weft.tasks.vectors",
     "train": "weft.tasks.train",
     "trainer": "weft.tasks.train",
 }
@@ -75,6 +78,8 @@ __all__ = [  # noqa: RUF022 - `load` first, as one meets it
     "Pool",
     "train",
     "trainer",
+    "load_perceptron",
+    "VectorModel",
     "TrainConfig",
     "Trainer",
     "Callback",

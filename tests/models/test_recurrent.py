@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from support.plain_tensor import trained
 
-from weft.models.perceptron import build_vector_plan
 from weft.models.registry import read_config
 from weft.models.training import build_evaluation_plan, build_training_plan
+from weft.models.vector_perceptron import build_vector_plan
 from weft.plan.reference import ReferenceExecutable
 
 torch = pytest.importorskip("torch")

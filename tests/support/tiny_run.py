@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from weft.train.config import TrainConfig
 from weft.train.data.batches import Batches
 from weft.train.data.dataset import DataSettings, load_dataset
 from weft.train.data.files import find_files
-from weft.train.evaluate import bytes_of_tokens
+from weft.train.evaluate import bytes_of_tokens, evaluate
 from weft.train.optimizer import Optimizer, UpdateRule
 from weft.train.report import Callback
 from weft.train.run_folder import RunFolder
@@ -59,8 +60,15 @@ def tiny_trainer(
         batches=Batches(dataset.train, config.rows_per_step, config.rows_per_slice, config.seed),
         data_key=dataset.key,
         export=lambda path: path.mkdir(exist_ok=True),
-        valid=dataset.valid,
-        token_bytes=bytes_of_tokens(tokenizer, 258),
+        evaluate=dataset.valid
+        and partial(
+            evaluate,
+            model.evaluate,
+            dataset.valid,
+            config.rows_per_slice,
+            config.eval_tokens,
+            bytes_of_tokens(tokenizer, 258),
+        ),
         sample=sample,
     )
     trainer = Trainer(config, parts, held, callbacks)

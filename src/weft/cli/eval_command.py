@@ -29,13 +29,21 @@ def command(model: str, as_json: bool, **values: Any) -> None:
     """Measure how well a model predicts text.
 
     Loss is the mean natural-log loss of a token; accuracy counts tokens that were the likeliest; bits a byte
-    compares models of different tokenizers.
+    compares models of different tokenizers. Of a perceptron on vectors it is the mean squared error.
     """
-    from weft.tasks.evaluate import evaluate_model
+    from weft.tasks.vectors import evaluate_perceptron, holds_perceptron
 
-    result = evaluate_model(model, **values)
+    if holds_perceptron(model):
+        result = evaluate_perceptron(model, values["data"], values["split"], values["threads"])
+    else:
+        from weft.tasks.evaluate import evaluate_model
+
+        result = evaluate_model(model, **values)
     if as_json:
         print(json.dumps(asdict(result)))
+        return
+    if result.perplexity is None or result.accuracy is None:
+        print(f"mean squared error  {result.loss:.6g}\nvectors             {result.num_tokens:,}")
         return
     bits = f"\nbits per byte  {result.bits_per_byte:.4f}" if result.bits_per_byte is not None else ""
     print(

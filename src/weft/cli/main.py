@@ -26,6 +26,7 @@ COMMANDS = {
     "batch": "Answer a file of requests.",
     "train": "Train or fine-tune a model.",
     "eval": "Measure how well a model predicts text.",
+    "predict": "Predict columns of numbers with a trained perceptron.",
     "plot": "Draw the course of a training run.",
     "fuse": "Join an adapter with its model.",
     "export": "Write a model in another format.",

@@ -25,8 +25,9 @@ def command(config_path: str | None, resume: str | None, quiet: bool, **values: 
     """Train or fine-tune a model.
 
     A model of weft's own sizes (gpt2-tiny, llama-tiny, lstm, perceptron, or a YAML file of sizes) is trained
-    from scratch, any other one is fine-tuned. The run folder holds config.yaml, log.jsonl, checkpoints/ and,
-    at the end, final/. Ctrl-C saves and leaves; --resume goes on to the same bits.
+    from scratch, any other one is fine-tuned. A perceptron with --targets, or on an NPZ file, learns columns
+    of numbers rather than text. The run folder holds config.yaml, log.jsonl, checkpoints/ and, at the end,
+    final/. Ctrl-C saves and leaves; --resume goes on to the same bits.
     """
     settings = given(TrainConfig, values)
     if config_path is not None:

@@ -107,7 +107,7 @@ def numbers(report: StepReport) -> str:
     """Loss, its average, and speed."""
     return (
         f"loss {report.loss:.4f} (smoothed {report.smoothed_loss:.4f}), "
-        f"{report.tokens_per_second:,.0f} tokens/s"
+        f"{report.tokens_per_second:,.0f} {'vectors' if report.accuracy is None else 'tokens'}/s"
     )
 
 
@@ -120,8 +120,10 @@ def validation_line(report: StepReport) -> str:
     """An evaluation in a line."""
     held_out = report.validation
     assert held_out is not None
-    bits = f", {held_out.bits_per_byte:.3f} bits a byte" if held_out.bits_per_byte is not None else ""
     best = " (best)" if report.is_best else ""
+    if held_out.perplexity is None or held_out.accuracy is None:
+        return f"step {report.step}: held-out mean squared error {held_out.loss:.6g}{best}"
+    bits = f", {held_out.bits_per_byte:.3f} bits a byte" if held_out.bits_per_byte is not None else ""
     return (
         f"step {report.step}: held-out loss {held_out.loss:.4f}, perplexity {held_out.perplexity:.2f}, "
         f"accuracy {held_out.accuracy:.1%}{bits}{best}"

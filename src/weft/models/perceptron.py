@@ -1,9 +1,8 @@
-"""The two-layer perceptron f(x) = W1 · tanh(W2 · x + b2) + b1: for vectors, and as a next-word predictor.
+"""The perceptron as a next-word predictor; for vectors it is in `weft.models.vector_perceptron`.
 
-    vectors:    out = linear(tanh(linear(x)))
-    words:      logits = linear(tanh(linear(embeddings of the last words, side by side)))
+    logits = linear(tanh(linear(embeddings of the last words, side by side)))
 
-The predictor is that of Bengio et al., 2003, without direct connections; its output layer has no bias.
+That of Bengio et al., 2003, without direct connections; its output layer has no bias.
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ from weft.models.config import Settings, TokenModelConfig, setting
 from weft.models.stateful import WINDOWS, RecurrentStep
 from weft.models.weight_spec import WeightSpec, matrix_spec, vector_spec
 from weft.ops import Matrix
-from weft.plan import Plan, Recorder, Value, Weights, freeze
-from weft.plan.backward import backward
-from weft.types import ROWS, DType
+from weft.plan import Recorder
 
 ARCHITECTURES = ("PerceptronForCausalLM",)
 
@@ -57,25 +54,3 @@ def record_features(r: Recorder, config: PerceptronConfig, step: RecurrentStep, 
     """Records the predictor; gives f32[wanted rows, H]. A run takes WINDOWS i32[rows, window], too."""
     x = ops.embedding(r.input(WINDOWS, columns=config.window), r.weight("embedding"))
     return step.wanted_rows(ops.tanh(ops.linear(x, r.weight("hidden"), r.weight("hidden_bias"))))
-
-
-def build_vector_plan(weights: Weights, inputs: int, outputs: int, rows: int, train: bool = True) -> Plan:
-    """A plan of the perceptron on vectors, for at most `rows` of them.
-
-    weights: "hidden" [H, inputs], "hidden_bias" [H], "output" [outputs, H], "output_bias" [outputs]. Inputs
-    of a run: x f32[rows, inputs]; in training also targets f32[rows, outputs] and loss_weights f32[rows, 1],
-    with gradients of Σ loss_weights · loss added to the d_ tensors. Outputs: out f32[rows, outputs], and in
-    training loss f32[rows, 1].
-    """
-    r = Recorder(weights)
-    x = r.input("x", columns=inputs, dtype=DType.F32)
-    hidden = ops.tanh(ops.linear(x, r.weight("hidden"), r.weight("hidden_bias")))
-    out = ops.linear(hidden, r.weight("output"), r.weight("output_bias"))
-    r.output("out", out)
-    if train:
-        targets = r.input("targets", columns=outputs, dtype=DType.F32)
-        loss, d_out = ops.squared_error(out, targets, r.input("loss_weights", dtype=DType.F32))
-        r.output("loss", loss)
-        assert isinstance(out, Value) and isinstance(d_out, Value)
-        backward(r, {out: d_out})
-    return freeze(r.finish(), {ROWS: rows})

@@ -15,6 +15,8 @@ from weft.io.gguf_export import export_gguf
 from weft.io.hf_writer import write_folder
 from weft.io.sources import resolve
 from weft.models.lstm import LstmConfig
+from weft.models.vector_perceptron import TENSORS
+from weft.tasks.vectors import holds_perceptron, load_perceptron
 from weft.train.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_folder
 from weft.train.master import Master, open_master
 from weft.train.master_weights import split_parts
@@ -50,6 +52,13 @@ def export_state(model: str, path: Path, adapter: str | None = None) -> None:
         raise UnsupportedError(
             "Expected torch to write a .pth file, got none; pip install 'weft[torch]'."
         ) from error
+    if holds_perceptron(model):
+        with load_perceptron(model, threads=1) as perceptron:
+            weights = perceptron.weights
+        state = {TENSORS[name]: torch.from_numpy(weight) for name, weight in weights.items()}
+        with atomic_file(path) as file:
+            torch.save(state, file)
+        return
     master = open_master(model, adapter)
     config = master.origin.config
     state = {name: torch.from_numpy(np.array(array)) for name, array in split_parts(config, master.weights)}

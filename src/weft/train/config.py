@@ -36,6 +36,16 @@ class TrainConfig:
         8192, "--vocab-size", help="Tokens of a tokenizer that the run trains itself."
     )
 
+    targets: tuple[str, ...] = setting(
+        (), "--targets", help="Columns of numbers to learn, by name, or how many of the last: for perceptron."
+    )
+    inputs: tuple[str, ...] = setting(
+        (), "--inputs", help="Columns to learn from, or how many of the first; by default all others."
+    )
+    standardize: bool = setting(
+        False, "--standardize", help="Learn in standard deviations of each column; loss is in them, too."
+    )
+
     steps: int | None = setting(None, "--steps", help="Steps to train; by default what the epochs need.")
     epochs: float | None = setting(
         None, "--epochs", help="Times to go through the data; 1 unless --steps is given."
@@ -118,10 +128,13 @@ class TrainConfig:
     tensorboard: bool = setting(False, "--tensorboard", help="Also write TensorBoard event files.")
 
     def __post_init__(self) -> None:
-        for name in ("data", "lora_layers"):
+        for name in ("data", "lora_layers", "targets", "inputs"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         _check_types(self)
+        for name in ("targets", "inputs"):
+            names = ",".join(getattr(self, name)).split(",") if getattr(self, name) else []
+            object.__setattr__(self, name, tuple(part.strip() for part in names))
         for name in _COUNTS:
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
@@ -189,6 +202,20 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "quant": (None, *QUANT_KINDS),
 }
 
+# Plain gradient descent, unless the run says otherwise.
+VECTOR_DEFAULTS: Mapping[str, Any] = {
+    "optimizer": "sgd",
+    "momentum": 0.0,
+    "clip_norm": 0.0,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "learning_rate": 0.1,
+    "batch_size": 256,
+    "max_seq_length": 1,
+    "dtype": "float32",
+}
+
 # What a resumed run may do otherwise without becoming another run.
 CHANGEABLE = frozenset(
     (
@@ -228,6 +255,13 @@ def _check_range(name: str, value: float | None, low: float, high: float) -> Non
     if value is not None and not low <= value <= high:
         most = "" if high == _MOST else f" and at most {high:g}"
         raise ConfigError(f"Expected {name} of at least {low:g}{most}, got {value!r}; correct it.")
+
+
+def is_vector_run(settings: Mapping[str, Any]) -> bool:
+    """Whether these settings of a run are about vectors: they name targets, or the data is arrays."""
+    data = settings.get("data") or ()
+    names = (data,) if isinstance(data, str) else data
+    return bool(settings.get("targets")) or any(str(name).endswith(".npz") for name in names)
 
 
 def config_of(settings: Mapping[str, Any]) -> TrainConfig:

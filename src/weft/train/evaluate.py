@@ -17,12 +17,13 @@ from weft.types import Array
 @dataclass(frozen=True)
 class Evaluation:
     """Over all tokens that count: mean natural-log loss, its exponential, share of likeliest tokens that were
-    right, and bits for each byte of text (None where the tokenizer is not known).
+    right, and bits for each byte of text (None where the tokenizer is not known). Of vectors the loss is the
+    mean squared error, num_tokens counts them, and the rest is None.
     """
 
     loss: float
-    perplexity: float
-    accuracy: float
+    perplexity: float | None
+    accuracy: float | None
     bits_per_byte: float | None
     num_tokens: int
 
@@ -56,10 +57,13 @@ def summarize(results: Sequence[SliceResult], num_bytes: int = 0) -> Evaluation:
     num_tokens = sum(result.num_tokens for result in results)
     total = math.fsum(result.loss_sum for result in results)
     loss = total / max(num_tokens, 1)
+    correct = [result.num_correct for result in results if result.num_correct is not None]
+    if results and not correct:
+        return Evaluation(loss, None, None, None, num_tokens)
     return Evaluation(
         loss,
         math.exp(loss) if loss < 700 else math.inf,
-        sum(result.num_correct for result in results) / max(num_tokens, 1),
+        sum(correct) / max(num_tokens, 1),
         total / math.log(2) / num_bytes if num_bytes else None,
         num_tokens,
     )

@@ -13,7 +13,7 @@ from weft.plan import Plan
 from weft.plan.record import GRADIENT_PREFIX
 from weft.plan.reference import first_fault
 from weft.runtime import Executable, Pool, Tensor, Weight, compile
-from weft.train.data.slices import Slice, SliceResult
+from weft.train.data.slices import AnySlice, Slice, SliceResult
 from weft.types import Array
 
 Frozen = Mapping[str, Weight | Array]
@@ -62,7 +62,7 @@ class ModelTrainable:
         self._plan = plans.train(self._bound, max_rows)
         self._teams = [self._make_team(index) for index in range(1 if self._is_one_slice else pool.num_teams)]
 
-    def run(self, slices: Sequence[Slice]) -> list[SliceResult]:
+    def run(self, slices: Sequence[AnySlice]) -> list[SliceResult]:
         """Adds the gradient of Σ loss_weights · loss to `gradients`; the same bits for any threads."""
         if self._is_one_slice:
             assert len(slices) == 1, slices
@@ -75,14 +75,14 @@ class ModelTrainable:
                 self._add(team.gradients)
         return results
 
-    def evaluate(self, slices: Sequence[Slice]) -> list[SliceResult]:
+    def evaluate(self, slices: Sequence[AnySlice]) -> list[SliceResult]:
         """The losses alone; gradients stay as they are."""
         evaluation = self._evaluation
         return [
             slice_result(slice_, evaluation.run(self._inputs(evaluation.plan, slice_))) for slice_ in slices
         ]
 
-    def locate_fault(self, slices: Sequence[Slice]) -> str | None:
+    def locate_fault(self, slices: Sequence[AnySlice]) -> str | None:
         """The operation of the step in which the first value that is not finite appears, or None."""
         for slice_ in slices:
             apart = {GRADIENT_PREFIX + name: np.zeros_like(weight) for name, weight in self.weights.items()}
@@ -114,18 +114,18 @@ class ModelTrainable:
         bound = {GRADIENT_PREFIX + name: Tensor(gradient) for name, gradient in gradients.items()}
         return _Team(compile(self._plan, self._pool, {**self._bound, **bound}), index, gradients)
 
-    def _on_teams(self, wave: Sequence[Slice]) -> list[SliceResult]:
+    def _on_teams(self, wave: Sequence[AnySlice]) -> list[SliceResult]:
         if len(wave) == 1:
             return [self._run_on(self._teams[0], wave[0])]
         with ThreadPoolExecutor(len(wave)) as callers:
             return list(callers.map(self._run_on, self._teams, wave))
 
-    def _run_on(self, team: _Team, slice_: Slice) -> SliceResult:
+    def _run_on(self, team: _Team, slice_: AnySlice) -> SliceResult:
         """Adds the slice's gradient to the team's own."""
         inputs = self._inputs(self._plan, slice_)
         return slice_result(slice_, team.executable.run(inputs, team=team.index))
 
-    def _inputs(self, plan: Plan, slice_: Slice) -> dict[str, Array]:
+    def _inputs(self, plan: Plan, slice_: AnySlice) -> dict[str, Array]:
         """What a run of `plan` takes for `slice_`."""
         return plan_inputs(plan, slice_, self._seed)
 
@@ -148,10 +148,10 @@ class _Team:
     gradients: Mapping[str, Array]
 
 
-def plan_inputs(plan: Plan, slice_: Slice, seed: Array | None = None) -> dict[str, Array]:
+def plan_inputs(plan: Plan, slice_: AnySlice, seed: Array | None = None) -> dict[str, Array]:
     """What a run of `plan` takes for `slice_`. seed u32[1, 2]: for plans that draw random numbers."""
     inputs = slice_.inputs() | ({} if seed is None else {"seed": seed})
-    if (windows := plan.inputs.get("windows")) is not None:
+    if isinstance(slice_, Slice) and (windows := plan.inputs.get("windows")) is not None:
         inputs["windows"] = last_tokens(slice_.tokens, slice_.sequences, windows.type.columns)
     return {name: inputs[name] for name in plan.inputs}
 
@@ -170,8 +170,9 @@ def last_tokens(tokens: Array, sequences: Array, count: int) -> Array:
     return windows
 
 
-def slice_result(slice_: Slice, outputs: Mapping[str, Array]) -> SliceResult:
+def slice_result(slice_: AnySlice, outputs: Mapping[str, Array]) -> SliceResult:
     """The losses of the rows that count, of a run's outputs."""
     counted = slice_.loss_weights[:, 0] > 0
     loss = outputs["loss"][counted].astype(np.float64)
-    return SliceResult(float(loss.sum()), int(counted.sum()), int(outputs["correct"][counted].sum()))
+    correct = int(outputs["correct"][counted].sum()) if "correct" in outputs else None
+    return SliceResult(float(loss.sum()), int(counted.sum()), correct)

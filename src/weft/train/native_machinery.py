@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from weft.config import format_bytes
 from weft.errors import OutOfMemoryError, UnsupportedError
@@ -24,15 +25,27 @@ def native_machinery(config: TrainConfig, origin: Origin, weights: dict[str, Arr
     """A pool with `weights` bound to plans of training; where they are an adapter's, over the model's own
     weights, packed. Raises OutOfMemoryError where it cannot fit.
     """
+    plans = training_plans(config, origin.config)
+    max_rows = config.rows_per_slice * config.max_seq_length
+    return machinery_of(config, plans, weights, max_rows, lambda pool: _frozen(config, origin, pool))
+
+
+def machinery_of(
+    config: TrainConfig,
+    plans: TrainingPlans,
+    weights: dict[str, Array],
+    max_rows: int,
+    frozen: Callable[[Pool], Frozen | None] = lambda pool: None,
+) -> Machinery:
+    """A pool with `weights`, and `frozen` ones made on it, bound to `plans` for slices of `max_rows`."""
     pool = make_pool(config.threads, config.teams)
     try:
-        frozen = _frozen(config, origin, pool)
         model = ModelTrainable(
-            training_plans(config, origin.config),
+            plans,
             weights,
             pool,
-            max_rows=config.rows_per_slice * config.max_seq_length,
-            frozen=frozen,
+            max_rows=max_rows,
+            frozen=frozen(pool),
             num_slices=math.ceil(config.rows_per_step / config.rows_per_slice),
             seed=config.seed,
         )

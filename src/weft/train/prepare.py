@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from weft.models.adapter import AdapterSettings
 from weft.models.config import ModelConfig
 from weft.models.part_shapes import weight_shapes
 from weft.train.adapters import Adapter, initial_adapter, save_adapter
-from weft.train.config import TrainConfig, check_same_run
+from weft.train.config import TrainConfig, check_same_run, is_vector_run
 from weft.train.data.batches import Batches
 from weft.train.data.dataset import Dataset, DataSettings, load_dataset
 from weft.train.data.files import find_files
-from weft.train.evaluate import bytes_of_tokens
+from weft.train.data.pack import PackedRows
+from weft.train.evaluate import Evaluation, bytes_of_tokens, evaluate
 from weft.train.master_weights import split_parts
 from weft.train.optimizer import Optimizer, UpdateKernel, UpdateRule
 from weft.train.origin import Origin, open_origin
@@ -120,6 +122,10 @@ def _assemble(
     callbacks: Sequence[Callback],
     make_sampler: MakeSampler | None,
 ) -> Trainer:
+    if is_vector_run(dataclasses.asdict(config)):
+        from weft.train.vectors import assemble_vectors  # which is built from parts of this module
+
+        return assemble_vectors(config, folder, callbacks)
     files = find_files(config.data, folder.path)
     origin = open_origin(config, files, folder.path)
     settings = DataSettings(config.max_seq_length, config.mask_prompt, config.valid_share, config.seed)
@@ -182,12 +188,18 @@ def _parts(
         batches=Batches(data.train, config.rows_per_step, config.rows_per_slice, config.seed),
         data_key=data.key,
         export=lambda path: export_result(config, origin, model.weights, path),
-        valid=data.valid,
-        token_bytes=bytes_of_tokens(origin.tokenizer, origin.config.vocabulary_size),
+        evaluate=_evaluation(config, origin, model, data.valid) if data.valid else None,
         sample=make_sampler(config, origin, machinery) if make_sampler is not None else None,
         close=machinery.close,
         memory_bytes=machinery.memory_bytes,
     )
+
+
+def _evaluation(
+    config: TrainConfig, origin: Origin, model: Trainable, rows: PackedRows
+) -> Callable[[], Evaluation]:
+    token_bytes = bytes_of_tokens(origin.tokenizer, origin.config.vocabulary_size)
+    return partial(evaluate, model.evaluate, rows, config.rows_per_slice, config.eval_tokens, token_bytes)
 
 
 def rule_of(config: TrainConfig) -> UpdateRule:

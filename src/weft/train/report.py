@@ -14,7 +14,8 @@ class StepReport:
     """A step that is done.
 
     step: how many are done, this one included, of `total_steps`. loss: mean natural-log loss of its tokens
-    before the update; smoothed_loss: its moving average. gradient_norm: before clipping. tokens: inputs of
+    before the update (of vectors, their mean squared error; they have no accuracy); smoothed_loss: its moving
+    average. gradient_norm: before clipping. tokens: inputs of
     the step, tokens_per_second of the whole step. epoch: epochs done. validation: where it was evaluated.
     """
 
@@ -22,7 +23,7 @@ class StepReport:
     total_steps: int
     loss: float
     smoothed_loss: float
-    accuracy: float
+    accuracy: float | None
     learning_rate: float
     gradient_norm: float
     tokens: int

@@ -49,7 +49,7 @@ class TensorBoardWriter(Callback):
         self._write(_field(3, _LENGTH_DELIMITED, b"brain.Event:2"))
 
     def on_step(self, report: StepReport) -> None:
-        scalars = {
+        scalars: dict[str, float | None] = {
             "train/loss": report.loss,
             "train/accuracy": report.accuracy,
             "train/learning_rate": report.learning_rate,
@@ -59,7 +59,8 @@ class TensorBoardWriter(Callback):
         if report.validation is not None:
             scalars["valid/loss"] = report.validation.loss
             scalars["valid/perplexity"] = report.validation.perplexity
-        self._write(_field(2, _VARINT, report.step) + _field(5, _LENGTH_DELIMITED, _summary(scalars)))
+        known = {name: value for name, value in scalars.items() if value is not None}
+        self._write(_field(2, _VARINT, report.step) + _field(5, _LENGTH_DELIMITED, _summary(known)))
         self._file.flush()
 
     def on_end(self, result: TrainingResult) -> None:

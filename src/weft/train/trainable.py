@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from weft.train.data.slices import Slice, SliceResult
+from weft.train.data.slices import AnySlice, SliceResult
 from weft.types import Array
 
 
@@ -20,11 +20,11 @@ class Trainable(Protocol):
     def gradients(self) -> Mapping[str, Array]:
         """Their gradients, of the same names and shapes; zero before a step."""
 
-    def run(self, slices: Sequence[Slice]) -> list[SliceResult]:
+    def run(self, slices: Sequence[AnySlice]) -> list[SliceResult]:
         """Adds the gradient of Σ loss_weights · loss to `gradients`; the same bits for any threads."""
 
-    def evaluate(self, slices: Sequence[Slice]) -> list[SliceResult]:
+    def evaluate(self, slices: Sequence[AnySlice]) -> list[SliceResult]:
         """The losses alone; gradients stay as they are."""
 
-    def locate_fault(self, slices: Sequence[Slice]) -> str | None:
+    def locate_fault(self, slices: Sequence[AnySlice]) -> str | None:
         """The operation of the step in which the first value that is not finite appears, or None."""

@@ -16,10 +16,9 @@ from weft.errors import ConfigError, TrainingError
 from weft.train.checkpoint.files import CheckpointContent
 from weft.train.checkpoint.store import CheckpointStore
 from weft.train.config import TrainConfig
-from weft.train.data.batches import Batches, Prefetcher
-from weft.train.data.pack import PackedRows
-from weft.train.data.slices import Slice
-from weft.train.evaluate import Evaluation, evaluate, summarize
+from weft.train.data.batches import BatchSource, Prefetcher
+from weft.train.data.slices import AnySlice
+from weft.train.evaluate import Evaluation, summarize
 from weft.train.interruption import Interruption
 from weft.train.log import StepLog
 from weft.train.optimizer import Optimizer
@@ -37,18 +36,17 @@ WEIGHTS_FILE, _OPTIMIZER_FILE = "weights.safetensors", "optimizer.safetensors"
 class TrainingParts:
     """What a trainer puts together.
 
-    valid: rows held out. token_bytes: see `evaluate`. export: writes the result, a Hugging Face folder.
-    sample: continues a prompt with the present weights. data_key: names the content of the data.
+    evaluate: measures the present weights on what is held out. export: writes the result, a Hugging Face
+    folder. sample: continues a prompt with the present weights. data_key: names the content of the data.
     """
 
     model: Trainable
     optimizer: Optimizer
     schedule: Schedule
-    batches: Batches
+    batches: BatchSource
     data_key: str
     export: Callable[[Path], None]
-    valid: PackedRows | None = None
-    token_bytes: Array | None = None
+    evaluate: Callable[[], Evaluation] | None = None
     sample: Callable[[str], str] | None = None
     close: Callable[[], None] = lambda: None
     memory_bytes: int | None = None
@@ -169,16 +167,7 @@ class Trainer:
 
     def evaluate(self) -> Evaluation | None:
         """The loss on held-out rows with the present weights; None where none are held out."""
-        parts = self._parts
-        if parts.valid is None:
-            return None
-        return evaluate(
-            parts.model.evaluate,
-            parts.valid,
-            self.config.rows_per_slice,
-            self.config.eval_tokens,
-            parts.token_bytes,
-        )
+        return None if self._parts.evaluate is None else self._parts.evaluate()
 
     def save(self) -> Path:
         """Begins to write a checkpoint of the present step; it appears when it is whole."""
@@ -260,7 +249,7 @@ class Trainer:
             return True
         return self._interruption.requested
 
-    def _diverged(self, slices: list[Slice], loss: float, norm: float) -> TrainingError:
+    def _diverged(self, slices: Sequence[AnySlice], loss: float, norm: float) -> TrainingError:
         step = self.progress.step + 1
         self._end_writing()
         if not all(np.isfinite(weight).all() for weight in self.weights.values()):

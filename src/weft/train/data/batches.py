@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import Protocol, Self
 
 from weft.train.data.pack import PackedRows
-from weft.train.data.slices import Slice, make_slices
+from weft.train.data.slices import AnySlice, Slice, make_slices
 from weft.train.data.split import permutation
 from weft.types import Array
 
@@ -45,20 +45,30 @@ class Batches:
         return int(self._orders[epoch][place])
 
 
+class BatchSource(Protocol):
+    """Where a trainer gets its batches from."""
+
+    def __call__(self, step: int) -> Sequence[AnySlice]:
+        """The slices of step number `step`, counted from 0."""
+
+    def epoch(self, step: int) -> float:
+        """Epochs that are done when `step` steps are."""
+
+
 class Prefetcher:
     """Calls `make(step)` for one step after another on a thread of its own, a few steps ahead.
 
     Close it, or leave its `with` block, to end the thread.
     """
 
-    def __init__(self, make: Callable[[int], list[Slice]], first_step: int, depth: int = 2) -> None:
+    def __init__(self, make: Callable[[int], Sequence[AnySlice]], first_step: int, depth: int = 2) -> None:
         self._make = make
-        self._ready: queue.Queue[list[Slice] | BaseException] = queue.Queue(depth)
+        self._ready: queue.Queue[Sequence[AnySlice] | BaseException] = queue.Queue(depth)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(first_step,), name="weft-data", daemon=True)
         self._thread.start()
 
-    def next(self) -> list[Slice]:
+    def next(self) -> Sequence[AnySlice]:
         """The slices of the next step. Raises what making them raised."""
         item = self._ready.get()
         if isinstance(item, BaseException):
@@ -80,7 +90,7 @@ class Prefetcher:
     def _work(self, step: int) -> None:
         while not self._closed.is_set():
             try:
-                item: list[Slice] | BaseException = self._make(step)
+                item: Sequence[AnySlice] | BaseException = self._make(step)
             except BaseException as error:
                 item = error
             self._offer(item)
@@ -88,7 +98,7 @@ class Prefetcher:
                 return
             step += 1
 
-    def _offer(self, item: list[Slice] | BaseException) -> None:
+    def _offer(self, item: Sequence[AnySlice] | BaseException) -> None:
         while not self._closed.is_set():
             try:
                 self._ready.put(item, timeout=0.1)

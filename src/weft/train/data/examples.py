@@ -42,6 +42,10 @@ def read_examples(file: DataFile, template: ChatTemplate | None) -> Iterator[Exa
             records = read_jsonl(file)
         case ".csv":
             records = read_csv(file)
+        case ".npz":
+            raise DataError(
+                f"{file.path}: expected text, got arrays; pass --model perceptron to learn from numbers."
+            )
         case _:
             records = read_parquet(file)
     for place, record in records:

@@ -103,13 +103,13 @@ def _add_folder(files: DataFiles, folder: Path) -> None:
 
 
 def _split_file(folder: Path, split: str) -> DataFile | None:
-    paths = [folder / f"{split}{suffix}" for suffix in (".jsonl", ".txt", ".csv", ".parquet")]
+    paths = [folder / f"{split}{suffix}" for suffix in (".jsonl", ".txt", ".csv", ".parquet", ".npz")]
     return next((_file(path) for path in paths if path.is_file()), None)
 
 
 def _file(path: Path) -> DataFile:
     suffix = path.suffix.lower()
-    if suffix in (".jsonl", ".csv", ".parquet"):
+    if suffix in (".jsonl", ".csv", ".parquet", ".npz"):
         return DataFile(path, suffix)
     if suffix in (".json", ".gz", ".zip", ".zst", ".bz2", ".xz", ".pdf", ".docx", ".bin", ".safetensors"):
         raise DataError(f"{path}: expected one of {', '.join(SUFFIXES)}, got {suffix}; convert or unpack it.")

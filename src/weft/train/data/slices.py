@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -42,17 +43,32 @@ class Slice:
         return dict(vars(self))
 
 
+class AnySlice(Protocol):
+    """A part of a step's batch, of tokens or of vectors."""
+
+    @property
+    def loss_weights(self) -> Array:
+        """f32[rows, 1]: a row's share in the loss of the whole step."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of it."""
+
+    def inputs(self) -> dict[str, Array]:
+        """The arrays that a plan takes, by name."""
+
+
 @dataclass(frozen=True)
 class SliceResult:
     """What a slice gave, over the rows that count in the loss.
 
-    loss_sum: sum of their natural-log losses. num_tokens: how many there are. num_correct: those whose
-    target was the likeliest token.
+    loss_sum: sum of their losses. num_tokens: how many there are. num_correct: those whose target was the
+    likeliest token; None of vectors.
     """
 
     loss_sum: float
     num_tokens: int
-    num_correct: int
+    num_correct: int | None = None
 
 
 def make_slices(

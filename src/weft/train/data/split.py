@@ -22,7 +22,7 @@ def split_documents(data: TokenData, share: float, seed: int) -> tuple[Array, Ar
     if len(spans) < MIN_DOCUMENTS:
         cuts = spans[:, 1] - np.ceil((spans[:, 1] - spans[:, 0]) * share).astype(np.int64)
         return np.stack([spans[:, 0], cuts], axis=1), np.stack([cuts, spans[:, 1]], axis=1)
-    order = permutation(len(spans), seed, _HELD_OUT_STREAM)
+    order = permutation(len(spans), seed, HELD_OUT_STREAM)
     tokens = np.cumsum((spans[:, 1] - spans[:, 0])[order])
     count = int(np.searchsorted(tokens, share * tokens[-1])) + 1
     held_out = np.zeros(len(spans), bool)
@@ -30,7 +30,7 @@ def split_documents(data: TokenData, share: float, seed: int) -> tuple[Array, Ar
     return spans[~held_out], spans[held_out]
 
 
-_HELD_OUT_STREAM = 1 << 62
+HELD_OUT_STREAM = 1 << 62
 
 
 def permutation(count: int, seed: int, stream: int) -> Array:

@@ -1,0 +1,136 @@
+"""How a trainer is put together for a perceptron on vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from weft.errors import ConfigError, DataError
+from weft.io.hf_writer import TextFiles, write_folder
+from weft.models.vector_perceptron import (
+    TENSORS,
+    VectorConfig,
+    build_vector_plan,
+    initial_vector_weights,
+    standardized,
+)
+from weft.train.config import TrainConfig
+from weft.train.data.files import DataFile, find_files
+from weft.train.data.read_vectors import Columns, VectorTable, read_vectors
+from weft.train.data.vectors import VectorBatches, make_slices, split_table, table_key
+from weft.train.evaluate import Evaluation, summarize
+from weft.train.model_trainable import TrainingPlans
+from weft.train.native_machinery import machinery_of
+from weft.train.optimizer import Optimizer
+from weft.train.presets import scratch_settings
+from weft.train.report import Callback
+from weft.train.run_folder import RunFolder
+from weft.train.tensorboard import TensorBoardWriter
+from weft.train.trainable import Trainable
+from weft.train.trainer import Trainer, TrainingParts
+from weft.types import Array
+
+
+def assemble_vectors(config: TrainConfig, folder: RunFolder, callbacks: Sequence[Callback]) -> Trainer:
+    """A trainer of a perceptron on vectors. Raises ConfigError, DataError, OutOfMemoryError."""
+    files = find_files(config.data, folder.path)
+    columns = Columns(config.inputs, config.targets)
+    table = read_vectors(files.train, columns)
+    if not table.targets:
+        raise ConfigError("Expected columns to learn, got none; name them by --targets.")
+    held_out = read_vectors(files.valid, columns) if files.valid else None
+    train, valid = (table, held_out) if held_out else split_table(table, config.valid_share, config.seed)
+    key = table_key([train, *([valid] if valid else [])])
+    scales = _scales(train) if config.standardize else None
+    if scales is not None:
+        train, valid = _scaled(train, *scales), valid and _scaled(valid, *scales)
+    model = VectorConfig(train.inputs, train.targets, _hidden(config))
+    steps = config.steps or max(1, math.ceil((config.epochs or 1.0) * len(train) / config.rows_per_step))
+    config = dataclasses.replace(config, steps=steps, epochs=None)
+    weights = initial_vector_weights(model, config.seed)
+    machinery = machinery_of(config, vector_plans(model), weights, config.rows_per_slice)
+    from weft.train.prepare import rule_of, schedule_of
+
+    trainable = machinery.model
+    optimizer = Optimizer(
+        rule_of(config), config.clip_norm, trainable.weights, trainable.gradients, machinery.update
+    )
+    parts = TrainingParts(
+        model=trainable,
+        optimizer=optimizer,
+        schedule=schedule_of(config),
+        batches=VectorBatches(train, config.rows_per_step, config.rows_per_slice, config.seed),
+        data_key=key,
+        export=lambda path: _export(path, model, trainable.weights, scales),
+        evaluate=partial(evaluate_vectors, trainable, valid, config.rows_per_slice) if valid else None,
+        close=machinery.close,
+        memory_bytes=machinery.memory_bytes,
+    )
+    if not RunFolder.holds_run(folder.path):
+        folder.begin(config)
+    board = [TensorBoardWriter(folder.path / "tensorboard")] if config.tensorboard else []
+    return Trainer(config, parts, folder, [*callbacks, *board])
+
+
+def vector_plans(model: VectorConfig) -> TrainingPlans:
+    """How to make the plans of a run."""
+    sizes = len(model.inputs), len(model.targets)
+    return TrainingPlans(
+        train=lambda weights, rows: build_vector_plan(weights, *sizes, rows),
+        evaluate=lambda weights, rows: build_vector_plan(weights, *sizes, rows, "evaluate"),
+    )
+
+
+def evaluate_vectors(model: Trainable, table: VectorTable, rows_per_slice: int) -> Evaluation:
+    """The mean squared error on all rows of `table`."""
+    return summarize(model.evaluate(make_slices(table, np.arange(len(table)), rows_per_slice)))
+
+
+def matching_table(files: Sequence[DataFile], model: VectorConfig, with_targets: bool = True) -> VectorTable:
+    """The columns of `files` that `model` reads. Raises DataError."""
+    table = read_vectors(files, Columns(model.inputs, model.targets if with_targets else ()))
+    if len(table.inputs) != len(model.inputs):
+        raise DataError(
+            f"{files[0].path}: expected {len(model.inputs)} columns of inputs, got {len(table.inputs)}; "
+            "give data like that of the training."
+        )
+    return table
+
+
+def _hidden(config: TrainConfig) -> int:
+    settings = scratch_settings(config.model)
+    if settings is None or settings.get("model_type") != "perceptron":
+        raise ConfigError(
+            f"Expected the model perceptron for vectors, got {config.model!r}; pass --model perceptron, or a "
+            "YAML file with `preset: perceptron` and its hidden_size."
+        )
+    hidden = settings.get("hidden_size")
+    if type(hidden) is not int or hidden < 1:
+        raise ConfigError(f"Expected hidden_size of at least 1, got {hidden!r}; correct {config.model}.")
+    return hidden
+
+
+def _scales(table: VectorTable) -> tuple[Array, Array]:
+    """Mean and spread of each column of inputs and of targets, f32[2, columns]."""
+    scales = []
+    for values in (table.x, table.y):
+        spread = values.std(axis=0, dtype=np.float64)
+        scales.append(np.stack([values.mean(axis=0, dtype=np.float64), np.where(spread > 0, spread, 1)]))
+    return scales[0].astype(np.float32), scales[1].astype(np.float32)
+
+
+def _scaled(table: VectorTable, x: Array, y: Array) -> VectorTable:
+    return VectorTable((table.x - x[0]) / x[1], (table.y - y[0]) / y[1], table.inputs, table.targets)
+
+
+def _export(
+    path: Path, model: VectorConfig, weights: Mapping[str, Array], scales: tuple[Array, Array] | None
+) -> None:
+    weights = weights if scales is None else standardized(weights, *scales)
+    tensors = ((TENSORS[name], weights[name]) for name in model.shapes())
+    write_folder(path, TextFiles(model.settings()), tensors, "float32")
