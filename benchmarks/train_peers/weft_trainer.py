@@ -24,9 +24,9 @@ from weft.io.checkpoint import Checkpoint, open_checkpoint
 from weft.io.safetensors import open_safetensors
 from weft.models.adapter import AdapterSettings
 from weft.models.loader import pack_weights
-from weft.models.perceptron import build_vector_plan
-from weft.models.registry import read_config, read_token_config
+from weft.models.registry import read_config
 from weft.models.training import build_evaluation_plan, build_training_plan
+from weft.models.vector_perceptron import build_vector_plan
 from weft.optimizer_runtime import OptimizerKernel
 from weft.plan.roofline import least_seconds
 from weft.runtime import Pool, Tensor, compile, measure_limits
@@ -48,7 +48,7 @@ class TokenTrainer:
     def __init__(self, options: argparse.Namespace, pool: Pool) -> None:
         checkpoint = open_checkpoint(options.model)
         weights, frozen, adapter = what_is_trained(options.work, checkpoint, pool)
-        config = read_token_config(checkpoint.config)
+        config = read_config(checkpoint.config)
         compute = "bf16" if options.precision == "bf16" else "f32"
         plans = TrainingPlans(
             train=lambda bound, rows: build_training_plan(
@@ -92,7 +92,7 @@ def what_is_trained(
 ) -> tuple[dict[str, Array], Any, AdapterSettings | None]:
     """Return the weights that are trained, those that are not, and how an adapter among them counts."""
     if work != "lora":
-        return load_master_weights(checkpoint, read_token_config(checkpoint.config)), None, None
+        return load_master_weights(checkpoint, read_config(checkpoint.config)), None, None
     config = read_config(checkpoint.config)
     frozen = pack_weights(checkpoint, config, pool, None, may_interleave=False)
     return initial_adapter(config, (), RANK, 0), frozen, AdapterSettings(RANK, ALPHA)
