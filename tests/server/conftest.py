@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -38,3 +38,36 @@ def server(tiny: Path, home: Path) -> Iterator[Server]:
         assert started.process.poll() is None, started.log.read_text()[-4000:]
     assert started.process.returncode == 0, started.log.read_text()[-4000:]
     assert "Traceback" not in started.log.read_text(), "see the log"
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[Server]:
+    """A server of the real model, with the user's own cache."""
+    from tests.server.running_server import running
+    from weft.errors import WeftError
+    from weft.io.cache_paths import cache_root
+    from weft.io.sources import pull
+
+    try:
+        pull("smollm2-135m-instruct")
+    except WeftError as error:
+        pytest.skip(f"the real model is not at hand: {error}")
+    with running("smollm2-135m-instruct", cache_root()) as started:
+        yield started
+
+
+# Of a module, since playwright keeps an event loop in this thread, which other tests may need.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; skips where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    from tests.support.browser import browser_environment, find_browser
+
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium: install one, name one by CHROME_BIN, or `python -m tests.support.browser`")
+    env = browser_environment(program)
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=program, args=["--no-sandbox"], env=env)
+        yield launched
+        launched.close()

@@ -21,6 +21,7 @@ from weft.server.service import Service
 _LOG = logging.getLogger("weft.server")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECURITY = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+_UNLOGGED = ("/threads", 200)  # each open page asks twice a second
 
 
 class Edge:
@@ -82,6 +83,8 @@ class _Passage:
         route = self._scope.get("route")
         endpoint = getattr(route, "path", "other")
         self._service.statistics.responses[endpoint, self._status or 499] += 1
+        if (endpoint, self._status) == _UNLOGGED:
+            return
         facts: dict[str, Any] = {
             "time": time.time(),
             "request": self._id,

@@ -158,12 +158,26 @@ export class Chat {
   }
 
   view(message) {
-    return new MessageView(message, () => {
-      if (this.isAnswering) return;
-      const { messages } = this.conversation;
-      messages.splice(messages.indexOf(message) < 0 ? messages.length : messages.indexOf(message));
-      this.answer();
+    return new MessageView(message, {
+      again: () => this.cutAt(message) && this.answer(),
+      edit: () => this.cutAt(message) && this.rewrite(message.content),
     });
+  }
+
+  // Takes `message` and what follows it away, unless an answer is under way; whether it did.
+  cutAt(message) {
+    if (this.isAnswering) return false;
+    const { messages } = this.conversation;
+    const place = messages.indexOf(message);
+    if (place >= 0) messages.splice(place); // else it is an answer that failed, and never was among them
+    return true;
+  }
+
+  rewrite(text) {
+    this.draw();
+    this.prompt.value = text;
+    this.fit();
+    this.prompt.focus();
   }
 
   idea(text) {

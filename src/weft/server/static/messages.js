@@ -6,24 +6,22 @@ import { say } from "./words.js";
 const template = document.getElementById("message-template");
 const COPIED_MS = 1200;
 
-// One message on the page. `again` is called when another answer is wanted.
+// One message on the page. `again` is called when another answer is wanted, `edit` when the question shall be
+// another.
 export class MessageView {
-  constructor(message, again) {
+  constructor(message, { again, edit }) {
     this.element = template.content.firstElementChild.cloneNode(true);
     this.message = message;
     const part = (name) => this.element.querySelector(`.message-${name}`);
     this.text = part("text");
     this.error = part("error");
     this.facts = part("facts");
-    this.again = part("again");
-    this.copy = part("copy");
     this.element.classList.add(message.role);
     part("role").textContent = say(message.role === "user" ? "you" : "assistant");
-    name(this.copy, "copy");
-    name(this.again, "again");
-    this.again.hidden = message.role === "user";
-    this.copy.addEventListener("click", () => copyText(this.copy, this.message.content));
-    this.again.addEventListener("click", again);
+    arm(part("copy"), "copy", (button) => copyText(button, message.content));
+    arm(part("again"), "again", again);
+    arm(part("edit"), "edit", edit);
+    part(message.role === "user" ? "again" : "edit").remove();
     this.update();
   }
 
@@ -67,11 +65,7 @@ function codeButton(text) {
 }
 
 async function copyText(button, text, label = null) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    return; // the browser does not let pages without TLS, or this one, copy
-  }
+  if (!(await toClipboard(text))) return;
   button.classList.add("copied");
   if (label) button.textContent = say("copied");
   setTimeout(() => {
@@ -80,6 +74,19 @@ async function copyText(button, text, label = null) {
   }, COPIED_MS);
 }
 
-function name(button, word) {
+// Pages without TLS, of another machine, have no clipboard: there the older way serves.
+async function toClipboard(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
+  const field = document.createElement("textarea");
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  return done;
+}
+
+function arm(button, word, pressed) {
   button.ariaLabel = button.title = say(word);
+  button.addEventListener("click", () => pressed(button));
 }
