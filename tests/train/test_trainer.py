@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -199,3 +200,19 @@ def test_another_model_is_refused_on_resume(tmp_path):
         trainer.run()
     with pytest.raises(TrainingError, match="this model's weights"):
         tiny_trainer(tmp_path / "run", model=TinyTrainable(features=9))
+
+
+def test_what_checkpoints_cost_and_the_share_of_the_limit_are_told(tmp_path):
+    with tiny_trainer(tmp_path / "run", steps=7, save_every=3) as trainer:
+        reports = list(trainer)
+    shares = {report.step: report.checkpoint_share for report in reports if report.checkpoint}
+    assert list(shares) == [3, 6, 7]
+    assert all(0 < share < 1 for share in shares.values())
+    assert all(report.limit_share is None for report in reports)
+    lines = list(read_log(tmp_path / "run" / "log.jsonl"))
+    assert [line["step"] for line in lines if "checkpoint_share" in line] == [3, 6, 7]
+    with tiny_trainer(tmp_path / "measured", steps=2) as trainer:
+        trainer._parts = replace(trainer._parts, least_seconds=lambda: 1e-7)
+        trainer.measure_limits()
+        for report in trainer:
+            assert report.limit_share == 1e-7 * report.tokens_per_second

@@ -22,6 +22,7 @@ class PlainProgress(Callback):
     def __init__(self) -> None:
         self.quiet = False
         self._last_line = 0.0
+        self._checkpoint_shares: list[float] = []
 
     def introduce(self, trainer: Trainer) -> None:
         """Says what is about to run."""
@@ -44,6 +45,7 @@ class PlainProgress(Callback):
             self.say(f"going on after step {first_step}")
 
     def on_step(self, report: StepReport) -> None:
+        self._note(report)
         now = time.monotonic()
         if (
             report.validation is not None
@@ -57,10 +59,18 @@ class PlainProgress(Callback):
         if report.sample is not None:
             self.say(f"sample: {printable(report.sample)}")
 
+    def _note(self, report: StepReport) -> None:
+        # The last checkpoint follows the one before at once: it says nothing of a run's course.
+        if report.checkpoint_share is not None and report.step < report.total_steps:
+            self._checkpoint_shares.append(report.checkpoint_share)
+
     def on_warning(self, message: str) -> None:
         print(f"weft: {message}", file=sys.stderr, flush=True)
 
     def on_end(self, result: TrainingResult) -> None:
+        if self._checkpoint_shares:
+            mean = sum(self._checkpoint_shares) / len(self._checkpoint_shares)
+            self.say(f"checkpoints held training up for {mean:.2%} of the time between two")
         if result.reason == "early stop":
             self.say(f"stopped after {result.steps} steps, as the loss is best after {result.best_step}")
 
@@ -83,6 +93,10 @@ class RichProgress(PlainProgress):
         )
         self._task: Any = None
 
+    def introduce(self, trainer: Trainer) -> None:
+        super().introduce(trainer)
+        trainer.measure_limits()
+
     def say(self, text: str) -> None:
         self._console.print(text)
 
@@ -92,6 +106,7 @@ class RichProgress(PlainProgress):
         self._task = self._bar.add_task("train", total=total_steps, completed=first_step, numbers="")
 
     def on_step(self, report: StepReport) -> None:
+        self._note(report)
         self._bar.update(self._task, completed=report.step, numbers=numbers(report))
         if report.validation is not None:
             self.say(validation_line(report))
@@ -104,10 +119,11 @@ class RichProgress(PlainProgress):
 
 
 def numbers(report: StepReport) -> str:
-    """Loss, its average, and speed."""
+    """Loss, its average, speed, and the share of the machine's limit where that was measured."""
+    share = f" ({report.limit_share:.0%} of the limit)" if report.limit_share is not None else ""
     return (
         f"loss {report.loss:.4f} (smoothed {report.smoothed_loss:.4f}), "
-        f"{report.tokens_per_second:,.0f} {'vectors' if report.accuracy is None else 'tokens'}/s"
+        f"{report.tokens_per_second:,.0f} {'vectors' if report.accuracy is None else 'tokens'}/s{share}"
     )
 
 

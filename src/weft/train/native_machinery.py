@@ -13,7 +13,8 @@ from weft.models.config import ModelConfig, TokenModelConfig
 from weft.models.loader import pack_weights
 from weft.models.training import LossSettings, build_evaluation_plan, build_training_plan
 from weft.optimizer_runtime import OptimizerKernel
-from weft.runtime import Pool
+from weft.plan.roofline import least_seconds
+from weft.runtime import Pool, measure_limits
 from weft.train.config import TrainConfig
 from weft.train.model_trainable import Frozen, ModelTrainable, TrainingPlans
 from weft.train.origin import Origin
@@ -53,7 +54,21 @@ def machinery_of(
     except BaseException:
         pool.close()
         raise
-    return Machinery(model, OptimizerKernel(pool), pool.close, memory_bytes=needed_bytes(config, model))
+    return Machinery(
+        model,
+        OptimizerKernel(pool),
+        pool.close,
+        memory_bytes=needed_bytes(config, model),
+        least_seconds=lambda: least_row_seconds(config, model, pool, max_rows),
+    )
+
+
+def least_row_seconds(config: TrainConfig, model: ModelTrainable, pool: Pool, rows: int) -> float:
+    """The least time for a row of full slices, of all teams together. Measures the machine for it."""
+    length = config.max_seq_length
+    sizes = {"rows": rows, "sequences": rows / length, "context": (length + 1) / 2}
+    teams = 1 if config.rows_per_step <= config.rows_per_slice else pool.num_teams
+    return least_seconds(model.plan, sizes, measure_limits(pool)) / rows / teams
 
 
 def make_pool(threads: int | None, teams: int) -> Pool:

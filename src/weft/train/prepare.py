@@ -40,13 +40,14 @@ from weft.types import Array
 class Machinery:
     """What computes: the model's gradients, its update, and how to give back their threads.
 
-    memory_bytes: what the run needs at its peak, where that is known.
+    memory_bytes: what the run needs at its peak, where that is known. least_seconds: see `TrainingParts`.
     """
 
     model: Trainable
     update: UpdateKernel
     close: Callable[[], None] = lambda: None
     memory_bytes: int | None = None
+    least_seconds: Callable[[], float] | None = None
 
 
 MakeMachinery = Callable[[TrainConfig, Origin, dict[str, Array]], Machinery]
@@ -192,6 +193,7 @@ def _parts(
         sample=make_sampler(config, origin, machinery) if make_sampler is not None else None,
         close=machinery.close,
         memory_bytes=machinery.memory_bytes,
+        least_seconds=machinery.least_seconds,
     )
 
 

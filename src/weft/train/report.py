@@ -17,6 +17,9 @@ class StepReport:
     before the update (of vectors, their mean squared error; they have no accuracy); smoothed_loss: its moving
     average. gradient_norm: before clipping. tokens: inputs of
     the step, tokens_per_second of the whole step. epoch: epochs done. validation: where it was evaluated.
+    limit_share: of the speed that the machine's measured limits allow, where they were measured
+    (`Trainer.measure_limits`). checkpoint_share: with a checkpoint, the share of the time since the one
+    before in which training stood still for writing.
     """
 
     step: int
@@ -33,6 +36,8 @@ class StepReport:
     is_best: bool = False
     sample: str | None = None
     checkpoint: Path | None = None
+    limit_share: float | None = None
+    checkpoint_share: float | None = None
 
     def line(self) -> dict[str, Any]:
         """The report as a line of the log."""
@@ -45,6 +50,8 @@ class StepReport:
             "gradient_norm": self.gradient_norm,
             "tokens": self.tokens,
             "epoch": self.epoch,
+            "limit_share": self.limit_share,
+            "checkpoint_share": self.checkpoint_share,
         }
         if self.validation is not None:
             line |= {

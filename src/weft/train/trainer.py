@@ -38,6 +38,7 @@ class TrainingParts:
 
     evaluate: measures the present weights on what is held out. export: writes the result, a Hugging Face
     folder. sample: continues a prompt with the present weights. data_key: names the content of the data.
+    least_seconds: measures the machine; gives the least time that it could take for a row.
     """
 
     model: Trainable
@@ -50,6 +51,7 @@ class TrainingParts:
     sample: Callable[[str], str] | None = None
     close: Callable[[], None] = lambda: None
     memory_bytes: int | None = None
+    least_seconds: Callable[[], float] | None = None
 
 
 class Trainer:
@@ -117,6 +119,7 @@ class Trainer:
     def __iter__(self) -> Iterator[StepReport]:
         self.reason = "interrupted"
         progress = self.progress
+        self._last_save = time.perf_counter(), self._store.seconds
         for callback in self.callbacks:
             callback.on_begin(progress.step, self.total_steps)
         make = self._parts.batches
@@ -179,6 +182,11 @@ class Trainer:
         self._saved_step = step
         return self._store.path(step)
 
+    def measure_limits(self) -> None:
+        """Measures the machine, in a second or two, so that reports say the share of its limits."""
+        if self._parts.least_seconds is not None:
+            self._least_row_seconds = self._parts.least_seconds()
+
     def close(self) -> None:
         """Gives back threads and memory, and the folder to other processes. A second call does nothing."""
         self._parts.close()
@@ -190,6 +198,8 @@ class Trainer:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    _least_row_seconds: float | None = None
+    _last_save = 0.0, 0.0  # when, and the seconds that checkpoints had taken by then
     _saved_step: int | None = None
     _whole = True  # whether the weights are those after a whole number of steps
 
@@ -225,6 +235,7 @@ class Trainer:
             sample = self._parts.sample(config.sample_prompt)
         if step % config.save_every == 0 or is_best or is_last:
             checkpoint = self.save()
+        least = self._least_row_seconds
         return StepReport(
             step=step,
             total_steps=self.total_steps,
@@ -240,7 +251,15 @@ class Trainer:
             is_best=is_best,
             sample=sample,
             checkpoint=checkpoint,
+            limit_share=least * speed if least is not None else None,
+            checkpoint_share=self._checkpoint_share() if checkpoint else None,
         )
+
+    def _checkpoint_share(self) -> float:
+        """The share of the time since the save before in which training stood still for checkpoints."""
+        (begin, before), now = self._last_save, time.perf_counter()
+        self._last_save = now, self._store.seconds
+        return (self._store.seconds - before) / (now - begin)
 
     def _is_over(self) -> bool:
         """Whether to stop before the last step."""

@@ -70,6 +70,7 @@ def assemble_vectors(config: TrainConfig, folder: RunFolder, callbacks: Sequence
         evaluate=partial(evaluate_vectors, trainable, valid, config.rows_per_slice) if valid else None,
         close=machinery.close,
         memory_bytes=machinery.memory_bytes,
+        least_seconds=machinery.least_seconds,
     )
     if not RunFolder.holds_run(folder.path):
         folder.begin(config)

@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class CheckpointStore:
         self._snapshots: list[Snapshot] = []
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self.seconds = 0.0  # that the caller of save and detach stood still
 
     def clean(self) -> None:
         """Removes what a killed run left half written."""
@@ -56,6 +58,7 @@ class CheckpointStore:
 
         Waits for the one before it. Raises TrainingError when that could not be written.
         """
+        begin = time.perf_counter()
         self.wait()
         snapshots = {name: Snapshot(content) for name, content in arrays.items()}
         self._snapshots = list(snapshots.values())
@@ -63,11 +66,14 @@ class CheckpointStore:
             target=self._write, args=(step, snapshots, dict(state)), name="weft-checkpoint", daemon=True
         )
         self._thread.start()
+        self.seconds += time.perf_counter() - begin
 
     def detach(self) -> None:
         """Makes a checkpoint that is being written independent of its arrays."""
+        begin = time.perf_counter()
         for snapshot in self._snapshots:
             snapshot.detach()
+        self.seconds += time.perf_counter() - begin
         self._snapshots = []
         self._raise_error()
 
