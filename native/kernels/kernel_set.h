@@ -11,6 +11,7 @@ extern const GemmKernels kGemm;
 extern const OptimizerKernels kOptimizer;
 extern const CrossEntropyKernels kCrossEntropy;
 extern const LstmKernels kLstm;
+extern const LowRankKernels kLowRank;
 extern const RowKernels kRows;
 extern const RowGradientKernels kRowGradients;
 extern const AttentionKernels kAttention;

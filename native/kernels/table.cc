@@ -19,7 +19,8 @@ const Kernels* WEFT_EXPAND_JOIN(WEFT_KERNELS, _kernels)() {
                                   &kernels::WEFT_KERNELS::kGemm,
                                   &kernels::WEFT_KERNELS::kOptimizer,
                                   &kernels::WEFT_KERNELS::kCrossEntropy,
-                                  &kernels::WEFT_KERNELS::kLstm};
+                                  &kernels::WEFT_KERNELS::kLstm,
+                                  &kernels::WEFT_KERNELS::kLowRank};
   return &kernels;
 }
 

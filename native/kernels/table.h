@@ -5,6 +5,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/gemm.h"
 #include "kernels/limits.h"
+#include "kernels/low_rank.h"
 #include "kernels/lstm.h"
 #include "kernels/matmul.h"
 #include "kernels/optimizer.h"
@@ -28,6 +29,7 @@ struct Kernels {
   const OptimizerKernels* optimizer;
   const CrossEntropyKernels* cross_entropy;
   const LstmKernels* lstm;
+  const LowRankKernels* low_rank;
 };
 
 // The tables that were compiled in. Whether the machine can run one is decided in isa/.

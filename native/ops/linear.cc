@@ -66,8 +66,10 @@ class Linear final : public Op {
     columns_ = is_gate(activation_) ? weight.n() / 2 : weight.n();
     expect_columns(spec, "out", columns_);
     if (residual_ >= 0) expect_columns(spec, "residual", columns_);
-    if (is_gate(activation_) != weight.is_interleaved())
-      refuse_node(spec, "an interleaved weight exactly for a gated activation", weight.is_interleaved() ? "one" : "none");
+    const bool alternates = spec.number_or("alternating", 0) != 0;
+    if ((is_gate(activation_) || alternates) != weight.is_interleaved())
+      refuse_node(spec, "an interleaved weight exactly for a gated activation or alternating columns",
+                  weight.is_interleaved() ? "one" : "none");
     choose_forms();
   }
 

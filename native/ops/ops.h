@@ -26,6 +26,7 @@ std::unique_ptr<Op> make_linear(const NodeSpec& spec);
 std::unique_ptr<Op> make_linear_input_grad(const NodeSpec& spec);
 std::unique_ptr<Op> make_linear_weight_grad(const NodeSpec& spec);
 std::unique_ptr<Op> make_log_probs(const NodeSpec& spec);
+std::unique_ptr<Op> make_low_rank(const NodeSpec& spec);
 std::unique_ptr<Op> make_lstm(const NodeSpec& spec);
 std::unique_ptr<Op> make_lstm_grad(const NodeSpec& spec);
 std::unique_ptr<Op> make_rms_norm(const NodeSpec& spec);

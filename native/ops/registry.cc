@@ -28,6 +28,7 @@ constexpr Entry kOps[] = {
     {"linear_input_grad", make_linear_input_grad},
     {"linear_weight_grad", make_linear_weight_grad},
     {"log_probs", make_log_probs},
+    {"low_rank", make_low_rank},
     {"lstm", make_lstm},
     {"lstm_grad", make_lstm_grad},
     {"rms_norm", make_rms_norm},

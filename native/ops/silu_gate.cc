@@ -1,14 +1,15 @@
 #include "ops/checks.h"
 #include "ops/ops.h"
+#include "ops/weight.h"
 
 namespace weft {
 
 namespace {
 
-// out = silu(gate) * up, gate and up the two halves of x.
+// out = silu(gate) * up, gate and up the two halves of x, or of each block of columns where they alternate.
 class SiluGate final : public Op {
  public:
-  explicit SiluGate(const NodeSpec& spec) : x_(spec.input("x")), features_(columns_of(spec, "out")) {
+  explicit SiluGate(const NodeSpec& spec) : x_(spec.input("x")), features_(columns_of(spec, "out")), block_(block_of(spec)) {
     expect_columns(spec, "x", 2 * features_);
   }
 
@@ -16,12 +17,19 @@ class SiluGate final : public Op {
 
   void run_rows(int64_t begin, int64_t end, const OpArgs& args, int) const override {
     for (int64_t row = begin; row < end; ++row)
-      args.kernels->rows->silu_gate(args.in[x_].f32_row(row), args.out[0].f32_row(row), features_);
+      for (int64_t i = 0; i < features_; i += block_)
+        args.kernels->rows->silu_gate(args.in[x_].f32_row(row) + 2 * i, args.out[0].f32_row(row) + i, block_);
   }
 
  private:
+  int64_t block_of(const NodeSpec& spec) const {
+    const int64_t block = spec.number_or("alternating", 0) != 0 ? kPanelColumns / 2 : features_;
+    if (features_ % block) refuse_node(spec, "whole blocks of columns", std::to_string(features_) + " features");
+    return block;
+  }
+
   int x_;
-  int64_t features_;
+  int64_t features_, block_;
 };
 
 }  // namespace

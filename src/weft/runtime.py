@@ -337,8 +337,7 @@ class _Lowering:
         if not node.plain_nodes and _reads_interleaved(node):
             raise PlanError(
                 f"{node.label or node.op.name}: expected an interleaved weight to be fused with its "
-                "activation, got "
-                "a plain product; build the plan with fuse=True."
+                "activation, got a plain product; build the plan with fuse=True."
             )
         return {
             "op": node.op.name,
@@ -395,4 +394,6 @@ class _Lowering:
 
 def _reads_interleaved(node: Node) -> bool:
     weight = node.operands.get("weight")
-    return weight is not None and isinstance(weight.type, WeightType) and weight.type.interleaved
+    if weight is None or not isinstance(weight.type, WeightType) or node.op.attrs.get("alternating"):
+        return False
+    return weight.type.interleaved

@@ -25,6 +25,7 @@ SEQUENCES = "sequences"  # requests that the tokens belong to
 BLOCKS = "blocks"  # entries of all block tables together
 
 BLOCK_TOKENS = 32  # tokens in a block of the paged KV cache
+INTERLEAVED_BLOCK = 16  # features of gate, then of up, that alternate in an interleaved weight
 
 
 class DType(StrEnum):

@@ -18,9 +18,9 @@ from weft.serve.sequence import Sequence
 from weft.server.body import decode
 from weft.server.chat_completions import CHAT_DECODER, ChatRequest, ChatWork
 from weft.server.completions import COMPLETION_DECODER, CompletionRequest, CompletionWork
-from weft.server.errors import ApiError, check_model, of_weft
+from weft.server.errors import ApiError, of_weft
+from weft.server.served import Served
 from weft.tasks.completion import AnswerReader
-from weft.tasks.model import Model
 from weft.train.interruption import Interruption
 
 # Requests are read ahead until so many times the answers that run at once are with the engine or wait to be
@@ -52,14 +52,14 @@ class BatchSummary:
 class BatchRun:
     """One run over `requests`, from the first without a result on. For one thread.
 
-    name: the model's in the API. settings: sampling settings for what a request leaves out.
+    settings: sampling settings for what a request leaves out.
     """
 
     def __init__(
-        self, model: Model, name: str, settings: Mapping[str, Any], results: ResultFile, progress: Progress
+        self, served: Served, settings: Mapping[str, Any], results: ResultFile, progress: Progress
     ) -> None:
-        self._model = model
-        self._name = name
+        self._served = served
+        self._model = model = served.model
         self._settings = settings
         self._results = results
         self._progress = progress
@@ -107,7 +107,7 @@ class BatchRun:
             if request is None:
                 self._exhausted = True
                 break
-            item = _Pending(self._model, self._name, self._settings, request)
+            item = _Pending(self._served, self._settings, request)
             self._pending.append(item)
             self._num_pending += len(item.sequences)
             self._num_submitted += len(item.sequences)
@@ -138,13 +138,13 @@ class BatchRun:
 class _Pending:
     """A request with the engine, or what was wrong with it."""
 
-    def __init__(self, model: Model, name: str, settings: Mapping[str, Any], request: BatchRequest) -> None:
+    def __init__(self, served: Served, settings: Mapping[str, Any], request: BatchRequest) -> None:
         self._request = request
         self._problem = request.problem
         self.sequences: list[Sequence] = []
         if self._problem is None:
             try:
-                self._begin(model, name, settings)
+                self._begin(served, settings)
             except ApiError as error:
                 self._problem = error
 
@@ -170,20 +170,20 @@ class _Pending:
         }
         return msgspec.json.encode(line), self._problem is not None
 
-    def _begin(self, model: Model, name: str, settings: Mapping[str, Any]) -> None:
+    def _begin(self, served: Served, settings: Mapping[str, Any]) -> None:
         self._work: ChatWork | CompletionWork
         if self._request.url == CHAT:
-            chat = _prepared(decode(CHAT_DECODER, self._request.body), name, settings)
-            self._work = ChatWork(model, name, chat)
+            chat = _prepared(decode(CHAT_DECODER, self._request.body), settings)
+            self._work = ChatWork(served, chat)
         else:
-            plain = _prepared(decode(COMPLETION_DECODER, self._request.body), name, settings)
-            self._work = CompletionWork(model, name, plain)
+            plain = _prepared(decode(COMPLETION_DECODER, self._request.body), settings)
+            self._work = CompletionWork(served, plain)
         try:
-            model.engine.submit(self._work.sequences)
+            served.model.engine.submit(self._work.sequences)
         except WeftError as error:
             raise of_weft(error) from error
         self.sequences = self._work.sequences
-        self._readers = [AnswerReader(sequence, model.tokenizer) for sequence in self.sequences]
+        self._readers = [AnswerReader(sequence, served.model.tokenizer) for sequence in self.sequences]
 
     def _answer(self) -> dict[str, Any]:
         for sequence in self.sequences:
@@ -196,11 +196,10 @@ def _response(status: int, body: dict[str, Any]) -> dict[str, Any]:
     return {"status_code": status, "request_id": secrets.token_hex(8), "body": body}
 
 
-def _prepared(body: B, name: str, settings: Mapping[str, Any]) -> B:
+def _prepared(body: B, settings: Mapping[str, Any]) -> B:
     """`body` with `settings` in place of what it leaves out. Raises ApiError for what a batch cannot do."""
     if body.stream:
         raise ApiError(400, "Expected no stream in a batch, got one; leave it out.", param="stream")
-    check_model(body.model, name)
     for field, value in settings.items():
         if field == "logprobs" and body.logprobs is None and isinstance(body, ChatRequest):
             body.logprobs, body.top_logprobs = True, value

@@ -81,6 +81,7 @@ def _batch(
     from weft.batch.results import ResultFile
     from weft.batch.run import BatchRun, BatchSummary
     from weft.cli.batch_progress import progress_of
+    from weft.server.served import Served
     from weft.tasks.model import load
 
     if output.exists() and output.samefile(requests):
@@ -98,7 +99,7 @@ def _batch(
         with load(model, adapter=values["adapter"], **engine) as loaded:
             name = values["served_name"] or model.rstrip("/").rsplit("/", 1)[-1]
             with progress_of(values["quiet"], len(results.names), total) as progress:
-                run = BatchRun(loaded, name, settings, results, progress)
+                run = BatchRun(Served(loaded, name), settings, results, progress)
                 try:
                     run.run(read_requests(requests, config))
                 finally:

@@ -61,7 +61,7 @@ def _chat(
     from weft.tasks.model import load
 
     with load(model, adapter=adapter, **engine) as loaded:
-        conversation = Conversation(loaded.chatter, system)
+        conversation = Conversation(loaded.chatter, system, loaded.adapters.number(None))
         conversation.check()  # a model without a chat template is refused before anybody types
         session = _Session(loaded, conversation, settings, quiet)
         if prompt is None:

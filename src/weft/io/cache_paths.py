@@ -28,8 +28,3 @@ def packed_folder() -> Path:
 def tokens_folder() -> Path:
     """Tokenized training data, one file for each content and tokenizer."""
     return cache_root() / "tokens"
-
-
-def fused_folder() -> Path:
-    """Models with an adapter in their weights, one folder for each pair."""
-    return cache_root() / "fused"

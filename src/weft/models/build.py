@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from weft import ops
+from weft.models.adapter_bank import AdapterBank
 from weft.models.config import ModelConfig, TokenModelConfig
 from weft.models.layers import CachedStep, head_name, record_outputs, step_inputs
 from weft.models.registry import architecture
@@ -20,21 +21,22 @@ def build_plan(
     context: int | None = None,
     cache_dtype: DType = DType.F16,
     fuse: bool = True,
+    bank: AdapterBank | None = None,
 ) -> Plan:
     """A plan of the model for steps of at most `rows` tokens, of which at most `outputs` ask for a next
     token.
 
     purpose: "generate" samples tokens, "score" gives log-probabilities of targets, "rank" also the
     likeliest tokens at their places, "logits" gives the logits.
-    context: the longest text that will run, by default the model's own limit. Inputs of a run: see
-    `weft.models.layers.CachedStep`, `weft.models.stateful` and `record_outputs`. Raises PlanError when
-    weights and configuration disagree.
+    context: the longest text that will run, by default the model's own limit. bank: adapters, of which each
+    row has one or none. Inputs of a run: see `weft.models.layers.CachedStep`, `weft.models.stateful` and
+    `record_outputs`. Raises PlanError when weights and configuration disagree.
     """
     r = Recorder(weights)
     step: CachedStep | StatefulStep
     sizes = {ROWS: rows, OUTPUTS: outputs}
     if isinstance(config, ModelConfig):
-        step = step_inputs(r, config, cache_dtype)
+        step = step_inputs(r, config, cache_dtype, bank)
     else:
         step, sizes[SEQUENCES] = stateful_step(r), rows
     family = architecture(config.architecture)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from weft import ops
 from weft.errors import ConfigError
+from weft.models.adapter_bank import AdapterBank
 from weft.models.config import ModelConfig, TokenModelConfig
 from weft.ops import Matrix
 from weft.ops.sample import INT_SETTINGS, REAL_SETTINGS, Sample
@@ -51,6 +52,16 @@ class Step(Protocol):
         changes it.
         """
 
+    def adapts(self, r: Recorder, parts: Mapping[str, int]) -> bool:
+        """Whether an adapter changes any of `parts`."""
+
+    def adapt_joined(
+        self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix, alternating: bool
+    ) -> Matrix:
+        """`out`, a linear layer's result for `x` with `parts` side by side or alternating, as adapters change
+        it.
+        """
+
 
 @dataclass(frozen=True)
 class CachedStep:
@@ -68,6 +79,7 @@ class CachedStep:
     block_table: Matrix
     output_rows: Matrix
     cache: State
+    bank: AdapterBank | None = None
 
     def attention(self, config: ModelConfig, layer: int, q: Matrix, k: Matrix, v: Matrix) -> Matrix:
         """Attention over the paged cache, k and v of these rows written to it first."""
@@ -89,12 +101,27 @@ class CachedStep:
         return ops.gather_rows(h, self.output_rows)
 
     def adapt(self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix) -> tuple[Matrix, ...]:
-        """The parts as they are: adapters of a model that generates are in its weights."""
+        """The parts, each row's as its own adapter changes them."""
+        out = self.adapt_joined(r, parts, x, out, alternating=False)
         return out.split(*parts.values()) if len(parts) > 1 else (out,)
 
+    def adapts(self, r: Recorder, parts: Mapping[str, int]) -> bool:
+        """Whether an adapter of the bank changes any of `parts`."""
+        return self.bank is not None and self.bank.adapts(parts)
 
-def step_inputs(r: Recorder, config: ModelConfig, cache_dtype: DType) -> CachedStep:
-    """Declares the inputs and the cache of a step."""
+    def adapt_joined(
+        self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix, alternating: bool
+    ) -> Matrix:
+        """`out`, each row as its own adapter changes it: the input `adapters` i32[rows, 1] numbers them."""
+        if self.bank is None or not self.bank.adapts(parts):
+            return out
+        return self.bank.add(r, r.input("adapters"), parts, x, out, alternating)
+
+
+def step_inputs(
+    r: Recorder, config: ModelConfig, cache_dtype: DType, bank: AdapterBank | None = None
+) -> CachedStep:
+    """Declares the inputs and the cache of a step; with a bank, rows have adapters."""
     return CachedStep(
         tokens=r.input("tokens"),
         positions=r.input("positions"),
@@ -103,6 +130,7 @@ def step_inputs(r: Recorder, config: ModelConfig, cache_dtype: DType) -> CachedS
         block_table=r.input("block_table", BLOCKS),
         output_rows=r.input("output_rows", OUTPUTS),
         cache=r.cache("cache", config.cache_type(cache_dtype)),
+        bank=bank,
     )
 
 

@@ -18,16 +18,15 @@ from dataclasses import dataclass
 from weft import ops
 from weft.errors import UnsupportedError
 from weft.io.tensor_source import TensorSource
-from weft.models.adapter import has_adapter
 from weft.models.config import ModelConfig, Settings, layer_windows, setting
 from weft.models.layers import Step, optional_weight
 from weft.models.rope import RopeConfig, read_rope, rotary_frequencies
 from weft.models.weight_spec import WeightSpec, matrix_spec, vector_spec
 from weft.ops import Matrix
 from weft.plan import Recorder
+from weft.types import INTERLEAVED_BLOCK, WeightType
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-INTERLEAVE_MULTIPLE = 16  # features of gate and of up that alternate in an interleaved weight
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def _layer_specs(
 
 def _may_interleave(config: LlamaConfig, tensors: Mapping[str, TensorSource], parts: list[str]) -> bool:
     kinds = {tensors[part].kind for part in parts if part in tensors}
-    return len(kinds) == 1 and config.hidden_features % INTERLEAVE_MULTIPLE == 0 and not config.mlp_bias
+    return len(kinds) == 1 and config.hidden_features % INTERLEAVED_BLOCK == 0 and not config.mlp_bias
 
 
 def record_features(r: Recorder, config: LlamaConfig, step: Step, context: int) -> Matrix:
@@ -166,11 +165,12 @@ def _feed_forward(r: Recorder, config: LlamaConfig, step: Step, layer: int, h: M
     own = f"layers.{layer}"
     x = ops.rms_norm(h, r.weight(f"{own}.mlp_norm"), config.norm_eps)
     up_bias = optional_weight(r, f"{own}.gate_up_bias", config.mlp_bias)
-    gate_up = ops.linear(x, r.weight(f"{own}.gate_up"), up_bias)
+    weight = r.weight(f"{own}.gate_up")
     parts = dict.fromkeys((f"{own}.gate_proj", f"{own}.up_proj"), config.hidden_features)
-    if any(has_adapter(r.weights, part) for part in parts):
-        gate_up = ops.concat(*step.adapt(r, parts, x, gate_up))
-    gated = ops.silu_gate(gate_up)
+    alternating = step.adapts(r, parts) and isinstance(weight.type, WeightType) and weight.type.interleaved
+    gate_up = ops.linear(x, weight, up_bias, alternating=alternating)
+    gate_up = step.adapt_joined(r, parts, x, gate_up, alternating)
+    gated = ops.silu_gate(gate_up, alternating=alternating)
     down_bias = optional_weight(r, f"{own}.down_bias", config.mlp_bias)
     down = ops.linear(gated, r.weight(f"{own}.down"), down_bias)
     return step.adapt(r, {f"{own}.down_proj": config.features}, gated, down)[0]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from weft import ops
-from weft.models.adapter import AdapterSettings, adapt
+from weft.models.adapter import AdapterSettings, adapt, has_adapter
 from weft.models.config import ModelConfig, TokenModelConfig
 from weft.models.layers import head_name
 from weft.models.registry import architecture
@@ -50,6 +50,17 @@ class TrainingStep:
         if self.adapter is None:
             return split
         return tuple(adapt(r, self.adapter, part, x, value) for part, value in zip(parts, split, strict=True))
+
+    def adapts(self, r: Recorder, parts: Mapping[str, int]) -> bool:
+        """Whether the adapter has any of `parts`."""
+        return self.adapter is not None and any(has_adapter(r.weights, part) for part in parts)
+
+    def adapt_joined(
+        self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix, alternating: bool
+    ) -> Matrix:
+        """`out` with what the adapter adds; weights that are trained over do not alternate."""
+        assert not alternating
+        return ops.concat(*self.adapt(r, parts, x, out)) if self.adapts(r, parts) else out
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from weft.ops.kv_write import kv_write
 from weft.ops.layer_norm import layer_norm
 from weft.ops.linear import linear
 from weft.ops.log_probs import log_probs
+from weft.ops.low_rank import low_rank
 from weft.ops.lstm import lstm
 from weft.ops.operation import Matrix, Operation
 from weft.ops.rms_norm import rms_norm
@@ -42,6 +43,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "log_probs",
+    "low_rank",
     "lstm",
     "rms_norm",
     "rotary",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from weft.errors import PlanError
 from weft.ops.operation import (
     BackwardCall,
@@ -19,7 +21,7 @@ from weft.ops.operation import (
     vector,
 )
 from weft.ops.operation import weight as weight_operand
-from weft.types import AnyVector, AnyWeight, Array, MatrixType, TensorType
+from weft.types import INTERLEAVED_BLOCK, AnyVector, AnyWeight, Array, MatrixType, TensorType
 
 NORMS = ("", "rms_norm", "layer_norm")
 GATED_ACTIVATIONS = ("silu_gate", "gelu_gate")
@@ -34,12 +36,15 @@ class Linear(Operation):
     fusing adds [norm_weight f32[K]], [norm_bias f32[K]] and [residual f32[rows, N]], and the attributes. A
     gated activation takes an interleaved weight of 2F outputs and gives F columns. A weight that is a tensor
     has neither norm nor activation; its `compute` "bf16" rounds both factors to bfloat16, sums are float32.
+    The columns of a plain product with an interleaved weight are gate, then up; `alternating`, they take
+    turns in blocks of `types.INTERLEAVED_BLOCK`, as the weight's outputs do.
     """
 
     norm: str = ""
     eps: float = 0.0
     activation: str = ""
     compute: str = "f32"
+    alternating: bool = False
 
     name = "linear"
     operands = (
@@ -101,7 +106,7 @@ class Linear(Operation):
         )
         shifted = norm_bias is None or self.norm == "layer_norm"
         expect(self, shifted, "norm_bias with layer_norm only", self.norm, "leave it out")
-        if self.activation in GATED_ACTIVATIONS:
+        if self.activation in GATED_ACTIVATIONS or self.alternating:
             expect(self, weight.interleaved, "an interleaved weight", weight, "pack gate and up interleaved")
 
     def flops(self, sizes: Sizes, x: MatrixType, weight: AnyWeight, **others: object) -> float:
@@ -114,7 +119,8 @@ class Linear(Operation):
                 "run the nodes that it stands for."
             )
         out = x @ weight.T
-        return out if bias is None else out + bias
+        out = out if bias is None else out + bias
+        return out[:, alternation(out.shape[1])] if self.alternating else out
 
     def backward(self, call: BackwardCall) -> Mapping[str, Matrix]:
         from weft.ops.linear_input_grad import linear_input_grad
@@ -128,10 +134,17 @@ class Linear(Operation):
         return {"x": linear_input_grad(d_out, weight, call.take_sum("x"), self.compute)}
 
 
-def linear(x: Matrix, weight: Operand, bias: Operand | None = None) -> Matrix:
+def linear(x: Matrix, weight: Operand, bias: Operand | None = None, *, alternating: bool = False) -> Matrix:
     """Records `x` f32[rows, K] times the transpose of `weight` [N, K], plus `bias` f32[N]; gives f32[rows,
-    N].
+    N], see `Linear` for alternating columns.
     """
     compute = x.recorder.compute if isinstance(weight.type, TensorType) else "f32"
-    (out,) = record(Linear(compute=compute), x=x, weight=weight, bias=bias)
+    (out,) = record(Linear(compute=compute, alternating=alternating), x=x, weight=weight, bias=bias)
     return out
+
+
+def alternation(columns: int) -> Array:
+    """Where each of the alternating columns is among gate, then up: i64[columns]."""
+    block = INTERLEAVED_BLOCK
+    gate = np.arange(columns // 2).reshape(-1, block)
+    return np.concatenate([gate, gate + columns // 2], axis=1).reshape(-1)

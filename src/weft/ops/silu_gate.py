@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from weft.ops.linear import alternation
 from weft.ops.operation import BackwardCall, Matrix, Operation, Sizes, expect, matrix, record
 from weft.types import Array, MatrixType
 
@@ -14,10 +15,12 @@ from weft.types import Array, MatrixType
 @dataclass(frozen=True)
 class SiluGate(Operation):
     """out = silu(gate) · up with silu(g) = g / (1 + exp(−g)); x holds gate in its first half, up in its
-    second.
+    second, or `alternating` in blocks of `types.INTERLEAVED_BLOCK` columns.
 
     x f32[rows, 2F] → out f32[rows, F]. Shazeer, 2020.
     """
+
+    alternating: bool = False
 
     name = "silu_gate"
     operands = (matrix("x"),)
@@ -32,6 +35,8 @@ class SiluGate(Operation):
         return 5.0 * sizes[x.rows] * (x.columns // 2)
 
     def reference(self, x: Array) -> Array:
+        if self.alternating:
+            x = x[:, np.argsort(alternation(x.shape[1]))]
         gate, up = np.split(x, 2, axis=1)
         # tanh's form of the sigmoid does not overflow for large negative gates.
         return np.asarray(gate * (0.5 * np.tanh(0.5 * gate) + 0.5) * up)
@@ -42,7 +47,7 @@ class SiluGate(Operation):
         return {"x": silu_gate_grad(call.operands["x"], call.d_outputs[0])}
 
 
-def silu_gate(x: Matrix) -> Matrix:
-    """Records silu(gate) · up of `x` f32[rows, 2F], gate then up; gives f32[rows, F]."""
-    (out,) = record(SiluGate(), x=x)
+def silu_gate(x: Matrix, *, alternating: bool = False) -> Matrix:
+    """Records silu(gate) · up of `x` f32[rows, 2F], gate then up or alternating; gives f32[rows, F]."""
+    (out,) = record(SiluGate(alternating), x=x)
     return out

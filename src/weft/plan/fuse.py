@@ -127,7 +127,7 @@ def _with_activation(linear: Node, node: Node) -> tuple[Operation, dict[str, Pla
     weight = linear.operands["weight"].type
     if not isinstance(weight, WeightType) or linear.op.activation or "residual" in linear.operands:
         return None
-    if isinstance(node.op, SiluGate) and weight.interleaved:
+    if isinstance(node.op, SiluGate) and weight.interleaved and not node.op.alternating:
         activation = "silu_gate"
     elif isinstance(node.op, Gelu) and not weight.interleaved:
         activation = "gelu_tanh" if node.op.approximate == "tanh" else "gelu_erf"

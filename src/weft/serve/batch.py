@@ -21,6 +21,7 @@ class Seats:
     """What each running request needs in every step, as columns of arrays.
 
     token, position i32[seats]: the newest token, not yet computed, and its place in the text.
+    adapter i32[seats]: the request's adapter, 0 for none.
     table i32[seats, max_blocks]: the request's blocks in the cache, of block_tokens tokens each; num_blocks
     i32[seats] of them are valid.
     """
@@ -30,6 +31,7 @@ class Seats:
         self.token = np.zeros(num_seats, np.int32)
         self.position = np.zeros(num_seats, np.int32)
         self.num_blocks = np.zeros(num_seats, np.int32)
+        self.adapter = np.zeros(num_seats, np.int32)
         self.table = np.zeros((num_seats, max_blocks), np.int32)
         self._free = list(range(num_seats - 1, -1, -1))
         self.highest = 0  # seats at or above it have never been taken
@@ -43,6 +45,7 @@ class Seats:
         """Seats `sequence`, whose blocks are allocated."""
         seat = sequence.seat = self._free.pop()
         self.highest = max(self.highest, seat + 1)
+        self.adapter[seat] = sequence.adapter
         self.num_blocks[seat] = len(sequence.blocks)
         self.table[seat, : len(sequence.blocks)] = sequence.blocks
 
@@ -72,6 +75,7 @@ class Batch:
         self._tokens = np.zeros((max_rows, 1), np.int32)
         self._positions = np.zeros((max_rows, 1), np.int32)
         self._slots = np.zeros((max_rows, 1), np.int32)
+        self._adapters = np.zeros((max_rows, 1), np.int32)
         self._sequences = np.zeros((num_seats, 4), np.int32)
         self._output_rows = np.zeros((max_outputs, 1), np.int32)
         self._output_seats = np.zeros(max_outputs, np.int64)
@@ -111,6 +115,7 @@ class Batch:
         self._tokens[:n, 0] = tokens
         self._positions[:n, 0] = position
         self._slots[:n, 0] = self._slots_of(seats, position)
+        self._adapters[:n, 0] = self._seats.adapter[seats]
         self._output_rows[:n, 0] = self._count[:n]
         self._output_seats[:n] = seats
         self._output_positions[:n] = position + 1
@@ -126,6 +131,7 @@ class Batch:
         self._tokens[rows, 0] = sequence.known[begin:end]
         self._positions[rows, 0] = positions
         self._slots[rows, 0] = self._slots_of(sequence.seat, positions)
+        self._adapters[rows, 0] = sequence.adapter
         self._sequences[self.num_sequences] = (first, num_rows, begin, sequence.seat * self._max_blocks)
         self.num_rows += num_rows
         self.num_sequences += 1
@@ -153,8 +159,10 @@ class Batch:
 
     @property
     def inputs(self) -> dict[str, Array]:
-        """The step's inputs by name; views that hold until the next step."""
+        """The step's inputs by name; views that hold until the next step. `adapters` where a row has one."""
+        adapters = self._adapters[: self.num_rows]
         return {
+            **({"adapters": adapters} if adapters.any() else {}),
             "tokens": self._tokens[: self.num_rows],
             "positions": self._positions[: self.num_rows],
             "slots": self._slots[: self.num_rows],

@@ -168,7 +168,11 @@ class Engine:
 
     def forget_prefixes(self) -> None:
         """Forgets the begins of finished texts, so that the next requests compute all of theirs."""
-        self._driver.run_between_steps(self.scheduler.blocks.forget, lambda: False)
+        self.between_steps(self.scheduler.blocks.forget)
+
+    def between_steps(self, action: Callable[[], None]) -> None:
+        """Runs `action` while no step runs."""
+        self._driver.run_between_steps(action, lambda: False)
 
     def close(self) -> None:
         """Ends all requests with an error after the step under way; gives back threads and memory."""

@@ -16,15 +16,15 @@ def blocks_for(tokens: int, block_tokens: int = BLOCK_TOKENS) -> int:
     return (tokens + block_tokens - 1) // block_tokens
 
 
-def extend_keys(keys: list[bytes], text: Array, block_tokens: int = BLOCK_TOKENS) -> None:
+def extend_keys(keys: list[bytes], text: Array, block_tokens: int = BLOCK_TOKENS, adapter: int = 0) -> None:
     """Appends to `keys`, those of the first blocks of `text` i32[n], the keys of its other full blocks.
 
-    A block's key stands for all tokens from the begin of the text to the block's end: equal keys, equal
-    prefixes, hence equal bits in the cache.
+    A block's key stands for the adapter and all tokens from the begin of the text to the block's end: equal
+    keys, equal prefixes, hence equal bits in the cache.
     """
     for block in range(len(keys), len(text) // block_tokens):
         content = text[block * block_tokens : (block + 1) * block_tokens].tobytes()
-        before = keys[-1] if keys else b""
+        before = keys[-1] if keys else b"%d " % adapter
         keys.append(hashlib.blake2b(before + content, digest_size=_KEY_BYTES).digest())
 
 

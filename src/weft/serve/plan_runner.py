@@ -24,15 +24,16 @@ class Tracer(Protocol):
 class PlanRunner:
     """Runs steps on `num_teams` teams; each takes a part of the requests. For one thread at a time.
 
-    `compile_plan` gives a new executable of a purpose: runs of one executable take turns, so each team has
-    its own. `copy_block` copies a block of the KV cache. `release` gives back what they ran on.
+    `compile_plan` gives a new executable of a purpose, for rows with adapters or without: runs of one
+    executable take turns, so each team has its own. `copy_block` copies a block of the KV cache. `release`
+    gives back what they ran on.
 
     states: what the model keeps of each text where it has no cache.
     """
 
     def __init__(
         self,
-        compile_plan: Callable[[str], Executable],
+        compile_plan: Callable[[str, bool], Executable],
         copy_block: Callable[[int, int], None],
         release: Callable[[], None],
         num_teams: int = 1,
@@ -41,7 +42,7 @@ class PlanRunner:
         self._compile = compile_plan
         self._release = release
         self._num_teams = num_teams
-        self._executables: dict[tuple[str, int], Executable] = {}
+        self._executables: dict[tuple[str, int, bool], Executable] = {}
         self._lock = threading.Lock()
         self._calls = TeamCalls(num_teams)
         self.tracer: Tracer | None = None
@@ -61,13 +62,18 @@ class PlanRunner:
         outputs = self._run("rank", inputs)
         return Scored(outputs["log_probs"][:, 0], outputs["top_ids"], outputs["top_log_probs"])
 
-    def executable(self, purpose: str, team: int = 0) -> Executable:
-        """The plan of `purpose` compiled for `team`. Any thread may call it."""
+    def executable(self, purpose: str, team: int = 0, adapts: bool = False) -> Executable:
+        """The plan of `purpose`, for rows with adapters or without, for `team`. Any thread may call it."""
         with self._lock:
-            executable = self._executables.get((purpose, team))
+            executable = self._executables.get((purpose, team, adapts))
             if executable is None:
-                executable = self._executables[purpose, team] = self._compile(purpose)
+                executable = self._executables[purpose, team, adapts] = self._compile(purpose, adapts)
             return executable
+
+    def forget_adapted(self) -> None:
+        """Drops the plans for rows with adapters: there are others now. While no step runs."""
+        with self._lock:
+            self._executables = {key: kept for key, kept in self._executables.items() if not key[2]}
 
     def close(self) -> None:
         """Gives back threads and memory."""
@@ -85,7 +91,8 @@ class PlanRunner:
         return join_outputs(self._calls.run(calls))
 
     def _run_on(self, purpose: str, inputs: Inputs, team: int) -> dict[str, Array]:
-        executable = self._executables.get((purpose, team)) or self.executable(purpose, team)
+        adapts = "adapters" in inputs
+        executable = self._executables.get((purpose, team, adapts)) or self.executable(purpose, team, adapts)
         given = inputs if self.states is None else self.states.before(inputs)
         tracer = self.tracer  # read once: another thread may take it away
         run = executable.run if tracer is None else partial(tracer.run, executable)

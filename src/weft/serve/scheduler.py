@@ -203,7 +203,7 @@ class Scheduler:
         """The blocks of the cache that `sequence` begins with; a score needs all its rows computed."""
         if sequence.purpose is not Purpose.GENERATE:
             return []
-        extend_keys(sequence.block_keys, sequence.known, self._block_tokens)
+        extend_keys(sequence.block_keys, sequence.known, self._block_tokens, sequence.adapter)
         return self.blocks.find(sequence.block_keys[: self._most_cached(sequence)])
 
     def _most_cached(self, sequence: Sequence) -> int:
@@ -292,7 +292,9 @@ class Scheduler:
         """Lets others find the full blocks of the first `num_computed` tokens of `sequence`."""
         full = num_computed // self._block_tokens
         if full > len(sequence.block_keys):
-            extend_keys(sequence.block_keys, sequence.tokens()[:num_computed], self._block_tokens)
+            extend_keys(
+                sequence.block_keys, sequence.tokens()[:num_computed], self._block_tokens, sequence.adapter
+            )
         for index in range(sequence.num_keyed, full):
             self.blocks.set_key(sequence.blocks[index], sequence.block_keys[index])
             self._coming.discard(sequence.block_keys[index])

@@ -50,6 +50,7 @@ class Sequence:
     __slots__ = (
         "_num_gathered",
         "_tokens",
+        "adapter",
         "alternatives",
         "block_keys",
         "blocks",
@@ -93,6 +94,7 @@ class Sequence:
         stream: int = 0,
         end_ids: frozenset[int] = frozenset(),
         detokenizer: Detokenizer | None = None,
+        adapter: int = 0,
     ) -> None:
         self.prompt: Array = np.ascontiguousarray(prompt, dtype=np.int32)
         self.params = params
@@ -101,6 +103,7 @@ class Sequence:
         self.seed = seed
         self.stream = stream
         self.end_ids = end_ids
+        self.adapter = adapter  # its number in the model's bank; 0 is none
         self.detokenizer = detokenizer  # where the engine must read the text, to find a stop string
         self.pieces: list[str] = []  # text that it has read so far
         self.number = -1  # order of arrival

@@ -14,7 +14,7 @@ import numpy as np
 from weft.serve.runner import Inputs
 from weft.types import Array
 
-_BY_ROW = ("tokens", "positions", "slots")
+_BY_ROW = ("tokens", "positions", "slots", "adapters")
 _BY_OUTPUT = ("real_settings", "int_settings", "targets")
 
 
@@ -43,7 +43,8 @@ def _part(inputs: Inputs, begin: int, end: int) -> dict[str, Array]:
     first_output, last_output = np.searchsorted(inputs["output_rows"][:, 0], (first_row, last_row)).tolist()
     part = {**inputs, "sequences": sequences}
     for name in _BY_ROW:
-        part[name] = inputs[name][first_row:last_row]
+        if name in inputs:
+            part[name] = inputs[name][first_row:last_row]
     for name in _BY_OUTPUT:
         if name in inputs:
             part[name] = inputs[name][first_output:last_output]

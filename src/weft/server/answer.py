@@ -64,3 +64,4 @@ class Answer:
             statistics.answer_tokens += len(self.sequence.output)
         reason = self.sequence.finish_reason or FinishReason.ERROR
         statistics.finished[str(reason)] += 1
+        statistics.by_adapter[self.sequence.adapter] += 1

@@ -18,11 +18,11 @@ from weft.server.errors import of_weft
 from weft.server.responses import DONE, event, reply
 from weft.server.run import Run
 from weft.server.sampling_fields import Count, SamplingFields, decoder_of
+from weft.server.served import Served
 from weft.server.service import Service
 from weft.server.token_text import chosen_tokens
 from weft.server.usage import usage_of
 from weft.tasks.completion import Completion, Piece
-from weft.tasks.model import Model
 
 
 class TextPart(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -82,11 +82,8 @@ async def chat_completions(request: Request) -> Response:
     """Answers a conversation, whole or as server-sent events."""
     service: Service = request.app.state.service
     body: ChatRequest = await read_struct(request, CHAT_DECODER, service.config.max_body_bytes)
-    service.check_model(body.model)
     length = sum(len(message.text) for message in body.messages)
-    work = await service.prepare(
-        body.num_choices, length, lambda: ChatWork(service.model, service.name, body)
-    )
+    work = await service.prepare(body.num_choices, length, lambda: ChatWork(service.served, body))
     run = service.run(work.sequences, streams=bool(body.stream))
     events = work.events(run) if body.stream else None
     return await reply(request, run, events, work.whole)
@@ -98,19 +95,21 @@ class ChatWork:
     sequences: the requests, a choice each. Raises ApiError for what the model cannot take.
     """
 
-    def __init__(self, model: Model, name: str, body: ChatRequest) -> None:
+    def __init__(self, served: Served, body: ChatRequest) -> None:
+        model = served.model
         self._body = body
         self._tokenizer = model.tokenizer
         self._head = {
             "id": "chatcmpl-" + secrets.token_hex(12),
             "created": int(time.time()),
-            "model": name,
+            "model": body.model or served.name,
             "system_fingerprint": f"weft-{__version__}",
         }
+        adapter = served.adapter(body.model)
         try:
             params = model.generator.sampling(body.settings())
             tokens = model.chatter.tokens([message.plain() for message in body.messages])
-            self.sequences = model.generator.choices(tokens, params, body.num_choices)
+            self.sequences = model.generator.choices(tokens, params, body.num_choices, adapter)
         except WeftError as error:
             raise of_weft(error, (*body.__struct_fields__,)) from error
 

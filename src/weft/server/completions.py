@@ -17,11 +17,11 @@ from weft.server.errors import ApiError, of_weft
 from weft.server.responses import DONE, event, reply
 from weft.server.run import Run
 from weft.server.sampling_fields import SamplingFields, decoder_of
+from weft.server.served import Served
 from weft.server.service import Service
 from weft.server.usage import usage_of
 from weft.tasks.completion import Completion
 from weft.tasks.generate import Generator
-from weft.tasks.model import Model
 from weft.types import Array
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -74,11 +74,10 @@ async def completions(request: Request) -> Response:
     """Continues prompts, whole or as server-sent events."""
     service: Service = request.app.state.service
     body: CompletionRequest = await read_struct(request, COMPLETION_DECODER, service.config.max_body_bytes)
-    service.check_model(body.model)
     prompts = body.prompts()
     length = sum(map(len, prompts))
     count = len(prompts) * body.num_choices
-    work = await service.prepare(count, length, lambda: CompletionWork(service.model, service.name, body))
+    work = await service.prepare(count, length, lambda: CompletionWork(service.served, body))
     run = service.run(work.sequences, streams=bool(body.stream))
     events = work.events(run) if body.stream else None
     return await reply(request, run, events, work.whole)
@@ -91,11 +90,12 @@ class CompletionWork:
     cannot take.
     """
 
-    def __init__(self, model: Model, name: str, body: CompletionRequest) -> None:
-        generator = model.generator
+    def __init__(self, served: Served, body: CompletionRequest) -> None:
+        generator = served.model.generator
         self._body = body
+        self._adapter = served.adapter(body.model)
         self._prompt_tokens = 0
-        self._writer = CompletionWriter(name, model.tokenizer)
+        self._writer = CompletionWriter(body.model or served.name, generator.tokenizer)
         self._scores: list[Sequence] = []
         self._answers: list[Sequence] = []
         self._echoes: list[PromptEcho] = []
@@ -106,7 +106,7 @@ class CompletionWork:
                 self._prompt_tokens += len(tokens)
                 self._add_echo(generator, prompt, tokens)
                 if body.max_tokens != 0:
-                    self._answers += generator.choices(tokens, params, body.num_choices)
+                    self._answers += generator.choices(tokens, params, body.num_choices, self._adapter)
         except WeftError as error:
             raise of_weft(error, (*body.__struct_fields__,)) from error
 
@@ -159,7 +159,7 @@ class CompletionWork:
             return
         scored = None
         if self._body.logprobs is not None or self._body.max_tokens == 0:
-            scored = generator.scoring_request(tokens, self._body.logprobs or 0)
+            scored = generator.scoring_request(tokens, self._body.logprobs or 0, self._adapter)
             self._scores.append(scored)
         text = prompt if isinstance(prompt, str) else generator.tokenizer.decode(tokens.tolist())
         self._echoes.append(PromptEcho(text, tokens.tolist(), scored, self._body.logprobs is not None))

@@ -103,19 +103,19 @@ async def create_response(request: Request) -> Response:
     """Answers a text or items, whole or as server-sent events."""
     service: Service = request.app.state.service
     body: ResponseRequest = await read_struct(request, RESPONSE_DECODER, service.config.max_body_bytes)
-    service.check_model(body.model)
+    adapter = service.served.adapter(body.model)
     messages = body.messages()
     length = sum(len(message["content"]) for message in messages)
-    sequence = await service.prepare(1, length, lambda: _sequence(service.model, body, messages))
-    writer = ResponseWriter(service.model.tokenizer, service.name, body, sequence)
+    sequence = await service.prepare(1, length, lambda: _sequence(service.model, body, messages, adapter))
+    writer = ResponseWriter(service.model.tokenizer, body.model or service.served.name, body, sequence)
     run = service.run([sequence], streams=bool(body.stream))
     events = writer.events(run) if body.stream else None
     return await reply(request, run, events, lambda completions: writer.whole(completions[0]))
 
 
-def _sequence(model: Model, body: ResponseRequest, messages: list[dict[str, str]]) -> Sequence:
+def _sequence(model: Model, body: ResponseRequest, messages: list[dict[str, str]], adapter: int) -> Sequence:
     try:
         params = model.generator.sampling(body.settings())
-        return model.generator.choices(model.chatter.tokens(messages), params, 1)[0]
+        return model.generator.choices(model.chatter.tokens(messages), params, 1, adapter)[0]
     except WeftError as error:
         raise of_weft(error, (*body.__struct_fields__,)) from error

@@ -55,17 +55,6 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
     return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
 
 
-def check_model(name: str | None, served: str) -> None:
-    """Raises ApiError unless `name` is the served model's, or none."""
-    if name is not None and name != served:
-        raise ApiError(
-            404,
-            f"Expected the model {served!r}, got {name[:200]!r}; ask for what is served.",
-            code="model_not_found",
-            param="model",
-        )
-
-
 def overloaded(what: str) -> ApiError:
     """The queue is full."""
     return ApiError(

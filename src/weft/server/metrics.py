@@ -42,6 +42,10 @@ def _lines(service: Service) -> Iterator[str]:
                              engine.statistics.num_accepted)  # fmt: skip
     finished = {labels(reason=reason): count for reason, count in sorted(counted.finished.items())}
     yield from counter_lines("weft_requests_finished_total", "Answers by how they ended.", finished)
+    answers = {
+        labels(model=name): counted.by_adapter[service.served.adapter(name)] for name in service.served.names
+    }
+    yield from counter_lines("weft_answers_total", "Answers by the model or adapter that gave them.", answers)
     responses = {
         labels(endpoint=endpoint, status=status): count
         for (endpoint, status), count in sorted(counted.responses.items())

@@ -12,22 +12,27 @@ from weft.server.service import Service
 
 
 async def models(request: Request) -> Response:
-    """All models."""
-    return json_response({"object": "list", "data": [_model(request.app.state.service)]})
+    """All models: the one that is served, and its adapters."""
+    service: Service = request.app.state.service
+    data = [_model(service, name) for name in service.served.names]
+    return json_response({"object": "list", "data": data})
 
 
 async def model(request: Request) -> Response:
     """One model by its name."""
     service: Service = request.app.state.service
-    service.check_model(request.path_params["name"])
-    return json_response(_model(service))
+    name = request.path_params["name"]
+    service.served.adapter(name)
+    return json_response(_model(service, name))
 
 
-def _model(service: Service) -> dict[str, Any]:
+def _model(service: Service, name: str) -> dict[str, Any]:
+    parent = {} if name == service.served.name else {"parent": service.served.name}
     return {
-        "id": service.name,
+        "id": name,
         "object": "model",
         "created": service.started_at,
         "owned_by": "weft",
+        **parent,
         "max_model_len": service.model.max_context,
     }

@@ -13,8 +13,9 @@ from weft.serve.sequence import Sequence
 from weft.server.answer import Answer
 from weft.server.config import ServerConfig
 from weft.server.engine_thread import EngineThread
-from weft.server.errors import ApiError, check_model, overloaded, unavailable
+from weft.server.errors import ApiError, overloaded, unavailable
 from weft.server.run import Run
+from weft.server.served import Served
 from weft.server.statistics import ServerStatistics
 from weft.tasks.model import Model
 
@@ -27,9 +28,8 @@ T = TypeVar("T")
 class Service:
     """The server's state. For the event loop's thread."""
 
-    model: Model
+    served: Served
     config: ServerConfig
-    name: str
     keys: tuple[bytes, ...] = ()  # digests of the API keys; none where all are let in
     statistics: ServerStatistics = field(default_factory=ServerStatistics)
     draining: bool = False
@@ -42,13 +42,14 @@ class Service:
         self._admitting = 0  # answers let in whose prompts are not yet with the engine
 
     @property
+    def model(self) -> Model:
+        """The model that answers."""
+        return self.served.model
+
+    @property
     def num_unfinished(self) -> int:
         """Answers that are under way or wait."""
         return self.engine_thread.num_unfinished + self._admitting
-
-    def check_model(self, name: str | None) -> None:
-        """Raises ApiError unless `name` is the served model's."""
-        check_model(name, self.name)
 
     def check_room(self, num_answers: int) -> None:
         """Raises ApiError where the server shuts down or has too much to do."""

@@ -79,7 +79,7 @@ def _introduction(service: Service, listening: socket.socket) -> str:
     threads = model.pool.num_threads
     kept = "KV cache" if isinstance(model.cache, KvCache) else "states"
     return (
-        f"weft: {service.name} at http://{shown}:{port} (API at /v1); "
+        f"weft: {service.served.name} at http://{shown}:{port} (API at /v1); "
         f"{threads} thread{'s' if threads != 1 else ''}, "
         f"{format_bytes(model.cache.nbytes)} of {kept} for texts of up to {model.max_context} tokens"
     )

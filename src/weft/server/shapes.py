@@ -152,13 +152,14 @@ class TextCompletion(Shape):
 
 
 class ServedModel(Shape):
-    """A model that answers here."""
+    """A model that answers here, or an adapter of the one that is its `parent`."""
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
     max_model_len: int
+    parent: str | UnsetType = UNSET
 
 
 class ModelList(Shape):

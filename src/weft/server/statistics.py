@@ -43,6 +43,7 @@ class ServerStatistics:
         self.prompt_tokens = 0
         self.answer_tokens = 0
         self.finished: Counter[str] = Counter()
+        self.by_adapter: Counter[int] = Counter()  # answers, by the adapter's number; 0 is the model itself
         self.responses: Counter[tuple[str, int]] = Counter()  # by endpoint and status
         self.disconnects = 0
 

@@ -41,7 +41,7 @@ async def tokenize(request: Request) -> Response:
     """The token ids of a text or of a conversation."""
     service: Service = request.app.state.service
     body: TokenizeRequest = await read_struct(request, _TOKENIZE, service.config.max_body_bytes)
-    service.check_model(body.model)
+    service.served.adapter(body.model)
     if (body.prompt is None) == (body.messages is None):
         raise ApiError(400, "Expected either prompt or messages, got both or none; pass one.", param="prompt")
     ids = await asyncio.to_thread(_ids, service, body)
@@ -52,7 +52,7 @@ async def detokenize(request: Request) -> Response:
     """The text of token ids."""
     service: Service = request.app.state.service
     body: DetokenizeRequest = await read_struct(request, _DETOKENIZE, service.config.max_body_bytes)
-    service.check_model(body.model)
+    service.served.adapter(body.model)
     decode = service.model.tokenizer.decode
     text = await asyncio.to_thread(lambda: decode(body.tokens, skip_special=False))
     return json_response({"prompt": text})

@@ -28,13 +28,13 @@ class Chatter:
         self._source = template
         self._template: ChatTemplate | None = None
 
-    def chat(self, messages: str | List[Message], **sampling: Any) -> Completion:
+    def chat(self, messages: str | List[Message], adapter: int = 0, **sampling: Any) -> Completion:
         """The answer to a conversation, or to a single text. Up to the end of the context by default."""
-        return self.generator.generate(self.tokens(messages), **{"max_tokens": None, **sampling})[0]
+        return self.generator.generate(self.tokens(messages), adapter, **{"max_tokens": None, **sampling})[0]
 
-    def stream(self, messages: str | List[Message], **sampling: Any) -> Stream:
+    def stream(self, messages: str | List[Message], adapter: int = 0, **sampling: Any) -> Stream:
         """The same, piece by piece."""
-        return self.generator.stream(self.tokens(messages), **{"max_tokens": None, **sampling})
+        return self.generator.stream(self.tokens(messages), adapter, **{"max_tokens": None, **sampling})
 
     def tokens(self, messages: str | List[Message], **variables: Any) -> list[int]:
         """The conversation as token ids, ready for an answer. Raises TokenizerError."""
@@ -63,11 +63,12 @@ class Conversation:
     num_forgotten: messages that were dropped so far. For one thread at a time.
     """
 
-    def __init__(self, chatter: Chatter, system: str | None = None) -> None:
+    def __init__(self, chatter: Chatter, system: str | None = None, adapter: int = 0) -> None:
         self.system = system
         self.turns: list[Message] = []
         self.num_forgotten = 0
         self._chatter = chatter
+        self._adapter = adapter
 
     @property
     def messages(self) -> list[Message]:
@@ -89,7 +90,7 @@ class Conversation:
         self.turns.append({"role": "user", "content": text})
         try:
             tokens = self._fitting_tokens()
-            return self._chatter.generator.stream(tokens, **{"max_tokens": None, **sampling})
+            return self._chatter.generator.stream(tokens, self._adapter, **{"max_tokens": None, **sampling})
         except BaseException:
             self.turns.pop()
             raise

@@ -1,23 +1,18 @@
-"""Models in other formats: a Hugging Face folder, a GGUF file, torch's state dictionary; adapters fused."""
+"""Models in other formats: a Hugging Face folder, a GGUF file, torch's state dictionary."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from weft.errors import UnsupportedError
 from weft.io.atomic_file import atomic_file
-from weft.io.cache_paths import fused_folder
-from weft.io.checkpoint import fingerprint
 from weft.io.gguf_export import export_gguf
 from weft.io.hf_writer import write_folder
-from weft.io.sources import resolve
 from weft.models.lstm import LstmConfig
 from weft.models.vector_perceptron import TENSORS
 from weft.tasks.vectors import holds_perceptron, load_perceptron
-from weft.train.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_folder
 from weft.train.master import Master, open_master
 from weft.train.master_weights import split_parts
 
@@ -68,15 +63,3 @@ def export_state(model: str, path: Path, adapter: str | None = None) -> None:
             state[f"lstm.bias_hh_l{layer}"] = torch.zeros(4 * config.hidden_features)
     with atomic_file(path) as file:
         torch.save(state, file)
-
-
-def fused_model(model: str, adapter: str) -> Path:
-    """The folder of `model` with `adapter` in its weights, made once and kept in the cache."""
-    folder = adapter_folder(Path(adapter))
-    digest = hashlib.sha256(fingerprint(resolve(model)).encode())
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        digest.update((folder / name).read_bytes())
-    fused = fused_folder() / digest.hexdigest()[:32]
-    if not fused.is_dir():
-        export_folder(model, fused, adapter=str(folder))
-    return fused

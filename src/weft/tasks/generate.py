@@ -42,14 +42,14 @@ class Generator:
         self.end_ids = frozenset(end_ids)
         self.defaults = dict(defaults or {})
 
-    def generate(self, prompts: Prompt | List[Prompt], **sampling: Any) -> list[Completion]:
+    def generate(self, prompts: Prompt | List[Prompt], adapter: int = 0, **sampling: Any) -> list[Completion]:
         """An answer for each prompt, in their order; a single prompt gives a list of one.
 
-        sampling: fields of `SamplingParams`. Raises PromptError, ConfigError; on Ctrl-C Interrupted, with the
-        answers as far as they came.
+        adapter: its number in the model's bank. sampling: fields of `SamplingParams`. Raises PromptError,
+        ConfigError; on Ctrl-C Interrupted, with the answers as far as they came.
         """
         params = self.sampling(sampling)
-        sequences = [self.request(prompt, params) for prompt in prompt_list(prompts)]
+        sequences = [self.request(prompt, params, adapter=adapter) for prompt in prompt_list(prompts)]
         self.engine.submit(sequences)
         readers = [AnswerReader(sequence, self.tokenizer) for sequence in sequences]
         try:
@@ -62,9 +62,9 @@ class Generator:
             raise
         return [reader.completion() for reader in readers]
 
-    def stream(self, prompt: Prompt, **sampling: Any) -> Stream:
+    def stream(self, prompt: Prompt, adapter: int = 0, **sampling: Any) -> Stream:
         """The answer to `prompt`, piece by piece. Raises as `generate` does, at once for a bad prompt."""
-        sequence = self.request(prompt, self.sampling(sampling))
+        sequence = self.request(prompt, self.sampling(sampling), adapter=adapter)
         self.engine.submit([sequence])
         return Stream(self.engine, AnswerReader(sequence, self.tokenizer))
 
@@ -80,11 +80,11 @@ class Generator:
                 )
         return params
 
-    def request(self, prompt: Prompt, params: SamplingParams, stream: int = 0) -> Sequence:
+    def request(self, prompt: Prompt, params: SamplingParams, stream: int = 0, adapter: int = 0) -> Sequence:
         """The request that `prompt` makes. Raises PromptError."""
-        return self._request(self.tokens_of(prompt), params, stream)
+        return self._request(self.tokens_of(prompt), params, stream, adapter)
 
-    def _request(self, tokens: Array, params: SamplingParams, stream: int) -> Sequence:
+    def _request(self, tokens: Array, params: SamplingParams, stream: int, adapter: int) -> Sequence:
         longest = self.engine.limits.max_length
         length = longest if params.max_tokens is None else min(longest, len(tokens) + params.max_tokens)
         stops = params.stop
@@ -97,25 +97,26 @@ class Generator:
             stream=stream,
             end_ids=frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self.end_ids),
             detokenizer=Detokenizer(self.tokenizer.stream_decoder(), stops) if stops else None,
+            adapter=adapter,
         )
 
-    def choices(self, prompt: Prompt, params: SamplingParams, count: int) -> list[Sequence]:
+    def choices(self, prompt: Prompt, params: SamplingParams, count: int, adapter: int = 0) -> list[Sequence]:
         """Requests for `count` answers to one prompt, drawn with one seed and streams 0, 1, 2... of it.
 
         Raises PromptError.
         """
-        first = self.request(prompt, params)
+        first = self.request(prompt, params, adapter=adapter)
         params = replace(params, seed=first.seed)
-        return [first, *(self._request(first.prompt, params, stream) for stream in range(1, count))]
+        return [first, *(self._request(first.prompt, params, stream, adapter) for stream in range(1, count))]
 
-    def scoring_request(self, text: Prompt, num_alternatives: int = 0) -> Sequence:
+    def scoring_request(self, text: Prompt, num_alternatives: int = 0, adapter: int = 0) -> Sequence:
         """The request for the log-probabilities of `text`, and at each place of the likeliest tokens.
 
         Raises PromptError.
         """
         tokens = self.tokens_of(text)
         params = SamplingParams(logprobs=num_alternatives or False)
-        return Sequence(tokens, params, purpose=Purpose.SCORE, max_length=len(tokens))
+        return Sequence(tokens, params, purpose=Purpose.SCORE, max_length=len(tokens), adapter=adapter)
 
     def tokens_of(self, prompt: Prompt) -> Array:
         """Token ids i32[n] of a text or of token ids. Raises PromptError, TokenizerError."""

@@ -13,6 +13,7 @@ from weft.errors import ConfigError, ModelFileError
 from weft.io.sources import resolve
 from weft.io.tokenizer import Tokenizer
 from weft.machine import default_threads
+from weft.models.adapter_bank import AdapterBank, AdapterWeights
 from weft.models.build import build_plan
 from weft.models.config import ModelConfig
 from weft.models.loader import LoadedModel, load_model
@@ -23,12 +24,14 @@ from weft.serve.kv_budget import plan_kv_budget
 from weft.serve.plan_runner import PlanRunner
 from weft.serve.sampling import SamplingParams
 from weft.serve.states import TextStates
+from weft.tasks.adapters import Adapters, read_adapter
 from weft.tasks.chat import Chatter, Message
 from weft.tasks.completion import Completion
 from weft.tasks.generate import Generator, Prompt, Stream
 from weft.tasks.score import score
 from weft.types import Array, DType
 
+DEFAULT_ADAPTER = "default"  # the name of the one that `load` takes
 MAX_SCORE_ROWS = 64  # rows of logits that a scoring step holds at once
 LoadFunction = Callable[[Path, Pool, str | None], LoadedModel]
 """Gets a model's weights from a path, packed on a pool, requantized where asked."""
@@ -51,30 +54,34 @@ def load(
 ) -> Model:
     """The model of that name, folder or file, ready to answer.
 
-    adapter: the folder of a LoRA adapter, or of the run that trained it; it is joined with the model's
-    weights. Other keywords: see `EngineConfig`. Raises ModelNotFoundError, ModelFileError, ConfigError,
+    adapter: the folder of a LoRA adapter, or of the run that trained it, to answer with; `Model.load_adapter`
+    loads more. Other keywords: see `EngineConfig`. Raises ModelNotFoundError, ModelFileError, ConfigError,
     UnsupportedError, OutOfMemoryError.
     """
     config = EngineConfig(
         threads, teams, quant, kv_dtype, max_context, kv_memory, max_rows, max_running, draft_max
     )
-    if adapter is None:
-        return Model(resolve(model), config)
-    from weft.tasks.export import fused_model
-
-    return Model(fused_model(os.fspath(model), os.fspath(adapter)), config)
+    loaded = Model(resolve(model), config)
+    if adapter is not None:
+        try:
+            loaded.adapters.default = loaded.load_adapter(adapter, DEFAULT_ADAPTER)
+        except BaseException:
+            loaded.close()
+            raise
+    return loaded
 
 
 class Model:
     """A model on a pool of threads. Any thread may use it; close it to give back its memory.
 
     tokenizer: text to tokens and back. config: how it was loaded. max_context: the longest text of one
-    request.
+    request. adapters: those that requests choose among.
     """
 
     def __init__(self, path: Path, config: EngineConfig, load: LoadFunction = load_model) -> None:
         self.path = path
         self.config = config
+        self.adapters = Adapters()
         self.pool = _make_pool(config)
         try:
             self._loaded = load(path, self.pool, config.quant)
@@ -83,28 +90,48 @@ class Model:
             self.pool.close()
             raise
 
-    def generate(self, prompts: Prompt | List[Prompt], **sampling: Any) -> list[Completion]:
+    def generate(
+        self, prompts: Prompt | List[Prompt], *, adapter: str | None = None, **sampling: Any
+    ) -> list[Completion]:
         """An answer for each prompt (a text, or token ids), in their order; settings: `SamplingParams`.
 
-        Raises PromptError, ConfigError; on Ctrl-C Interrupted, with the answers as far as they came.
+        adapter: the name of one that is loaded; by default that of `load`, or none. Raises PromptError,
+        ConfigError; on Ctrl-C Interrupted, with the answers as far as they came.
         """
-        return self._generator.generate(prompts, **sampling)
+        return self._generator.generate(prompts, self.adapters.number(adapter), **sampling)
 
-    def stream(self, prompt: Prompt, **sampling: Any) -> Stream:
+    def stream(self, prompt: Prompt, *, adapter: str | None = None, **sampling: Any) -> Stream:
         """The answer to a prompt, piece by piece."""
-        return self._generator.stream(prompt, **sampling)
+        return self._generator.stream(prompt, self.adapters.number(adapter), **sampling)
 
-    def chat(self, messages: str | List[Message], **sampling: Any) -> Completion:
+    def chat(
+        self, messages: str | List[Message], *, adapter: str | None = None, **sampling: Any
+    ) -> Completion:
         """The answer to a conversation: a text, or messages as OpenAI has them. Raises TokenizerError."""
-        return self.chatter.chat(messages, **sampling)
+        return self.chatter.chat(messages, self.adapters.number(adapter), **sampling)
 
-    def stream_chat(self, messages: str | List[Message], **sampling: Any) -> Stream:
+    def stream_chat(
+        self, messages: str | List[Message], *, adapter: str | None = None, **sampling: Any
+    ) -> Stream:
         """The answer to a conversation, piece by piece."""
-        return self.chatter.stream(messages, **sampling)
+        return self.chatter.stream(messages, self.adapters.number(adapter), **sampling)
 
-    def score(self, texts: Prompt | List[Prompt]) -> list[Array]:
+    def score(self, texts: Prompt | List[Prompt], *, adapter: str | None = None) -> list[Array]:
         """For each text float32 [n − 1]: natural-log probability of each token after the first."""
-        return score(self._generator, texts)
+        return score(self._generator, texts, self.adapters.number(adapter))
+
+    def load_adapter(self, path: str | os.PathLike[str], name: str | None = None) -> str:
+        """Loads the LoRA adapter in the folder `path`, or of the run there; gives its name.
+
+        name: what requests choose it by, by default the folder's name. Requests with other adapters and
+        without run beside those with it, and wait no longer than a step meanwhile. Raises
+        ModelNotFoundError, ModelFileError, UnsupportedError; ConfigError for a name that is taken.
+        """
+        name = Path(path).name if name is None else name
+        self.adapters.check_new(name)
+        adapter = read_adapter(path, self._loaded.config)
+        self.engine.between_steps(lambda: self._add_adapter(name, adapter))
+        return name
 
     def plan(self, rows: int | None = None, purpose: str = "generate") -> Plan:
         """The plan of a step of at most `rows` tokens: operations, shapes, FLOPs, bytes, memory. Print it."""
@@ -176,13 +203,18 @@ class Model:
         assert isinstance(self.cache, KvCache), "a text with a state has no second block"
         self.cache.copy_block(source, target)
 
-    def _compile(self, purpose: str) -> Executable:
+    def _add_adapter(self, name: str, adapter: AdapterWeights) -> None:
+        self.adapters.add(name, adapter)
+        self.runner.forget_adapted()
+
+    def _compile(self, purpose: str, adapts: bool = False) -> Executable:
         rows = self.config.max_rows if purpose == "generate" else MAX_SCORE_ROWS
-        plan = self._plan(purpose, rows, min(rows, self._max_outputs(purpose)))
+        bank = self.adapters.bank if adapts else None
+        plan = self._plan(purpose, rows, min(rows, self._max_outputs(purpose)), bank)
         caches = {"cache": self.cache} if plan.states and isinstance(self.cache, KvCache) else {}
         return compile(plan, self.pool, self._loaded.weights, caches)
 
-    def _plan(self, purpose: str, rows: int, outputs: int) -> Plan:
+    def _plan(self, purpose: str, rows: int, outputs: int, bank: AdapterBank | None = None) -> Plan:
         loaded = self._loaded
         return build_plan(
             loaded.config,
@@ -192,6 +224,7 @@ class Model:
             purpose,
             self._limits.max_context,
             DType(self.config.kv_dtype),
+            bank=bank,
         )
 
     def _max_outputs(self, purpose: str) -> int:
