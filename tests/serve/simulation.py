@@ -25,8 +25,8 @@ class Simulation:
     """Runs an engine of few seats and blocks on simulated time; AssertionError where it fails its users.
 
     After each step every block has its holders, nobody of a priority is overtaken, and who is first in the
-    queue gets a seat soon. Each request gets the answer that it would have had alone, or the begin of it where
-    it was cancelled or its time was over.
+    queue gets a seat soon. Each request gets the answer that it would have had alone, or the begin of it
+    where it was cancelled or its time was over.
     """
 
     def __init__(self, seed: int) -> None:
