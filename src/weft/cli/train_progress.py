@@ -70,7 +70,7 @@ class PlainProgress(Callback):
     def on_end(self, result: TrainingResult) -> None:
         if self._checkpoint_shares:
             mean = sum(self._checkpoint_shares) / len(self._checkpoint_shares)
-            self.say(f"checkpoints held training up for {mean:.2%} of the time between two")
+            self.say(f"checkpoints cost at most {mean:.2%} of the time between two")
         if result.reason == "early stop":
             self.say(f"stopped after {result.steps} steps, as the loss is best after {result.best_step}")
 

@@ -19,7 +19,7 @@ class StepReport:
     the step, tokens_per_second of the whole step. epoch: epochs done. validation: where it was evaluated.
     limit_share: of the speed that the machine's measured limits allow, where they were measured
     (`Trainer.measure_limits`). checkpoint_share: with a checkpoint, the share of the time since the one
-    before in which training stood still for writing.
+    before that it cost at most: training stood still, or writing kept a core.
     """
 
     step: int

@@ -256,7 +256,7 @@ class Trainer:
         )
 
     def _checkpoint_share(self) -> float:
-        """The share of the time since the save before in which training stood still for checkpoints."""
+        """The share of the time since the save before that checkpoints cost at most."""
         (begin, before), now = self._last_save, time.perf_counter()
         self._last_save = now, self._store.seconds
         return (self._store.seconds - before) / (now - begin)

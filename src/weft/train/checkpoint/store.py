@@ -33,7 +33,14 @@ class CheckpointStore:
         self._snapshots: list[Snapshot] = []
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        self.seconds = 0.0  # that the caller of save and detach stood still
+        self._stood_still = self._writing = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """What checkpoints have cost at most: the time for which the caller stood still, and that for which
+        writing kept a core from computing.
+        """
+        return self._stood_still + self._writing
 
     def clean(self) -> None:
         """Removes what a killed run left half written."""
@@ -66,14 +73,14 @@ class CheckpointStore:
             target=self._write, args=(step, snapshots, dict(state)), name="weft-checkpoint", daemon=True
         )
         self._thread.start()
-        self.seconds += time.perf_counter() - begin
+        self._stood_still += time.perf_counter() - begin
 
     def detach(self) -> None:
         """Makes a checkpoint that is being written independent of its arrays."""
         begin = time.perf_counter()
         for snapshot in self._snapshots:
             snapshot.detach()
-        self.seconds += time.perf_counter() - begin
+        self._stood_still += time.perf_counter() - begin
         self._snapshots = []
         self._raise_error()
 
@@ -101,6 +108,7 @@ class CheckpointStore:
                 shutil.rmtree(self.path(later), ignore_errors=True)
 
     def _write(self, step: int, snapshots: Mapping[str, Snapshot], state: Mapping[str, Any]) -> None:
+        begin = time.thread_time()
         try:
             write_checkpoint(self.path(step), snapshots, state)
             self._prune()
@@ -108,6 +116,8 @@ class CheckpointStore:
             self._error = error
             # Nobody will take the rest; the trainer must not copy it.
             self._snapshots = []
+        finally:
+            self._writing += time.thread_time() - begin
 
     def _prune(self) -> None:
         kept = {*self.steps()[-self.keep :], self.best}
