@@ -1,6 +1,6 @@
 """Write training data that every machine has, for `make demo`: sources of Python's own library.
 
-    python tools/demo_data.py FOLDER      FOLDER/train.jsonl from asyncio, FOLDER/valid.jsonl from other modules
+python tools/demo_data.py FOLDER      FOLDER/train.jsonl from asyncio, FOLDER/valid.jsonl from other modules
 """
 
 from __future__ import annotations

@@ -12,9 +12,21 @@ from weft.errors import ConfigError, UnsupportedError
 from weft.io.checkpoint import open_checkpoint
 from weft.io.gguf_blocks import dequantize
 from weft.io.gguf_export import export_gguf
+from weft.io.gguf_export_tokenizer import tokenizer_metadata
 from weft.io.gguf_writer import GgufTensor, encode, write_gguf
 from weft.io.hf_writer import TextFiles
+from weft.io.tokenizer import SpecialTokens, Tokenizer
+from weft.io.tokenizer_build import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    Vocabulary,
+    add_start_and_end,
+    build_sentencepiece_bpe,
+)
 from weft.models.registry import read_config
+from weft.models.rope import rotary_frequencies
 
 
 def folder_of(tmp_path, name, **settings):
@@ -31,7 +43,20 @@ def export(checkpoint, path, kind="f32"):
     export_gguf(path, files, tensors, kind, "tiny")
 
 
-@pytest.mark.parametrize("name", ["llama", "llama tied", "llama linear rope", "qwen2", "qwen3", "gpt2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llama",
+        "llama tied",
+        "llama linear rope",
+        "llama 3 rope",
+        "llama yarn rope",
+        "qwen2",
+        "qwen2 yarn",
+        "qwen3",
+        "gpt2",
+    ],
+)
 def test_a_model_survives_its_gguf_file(tmp_path, name):
     before = folder_of(tmp_path, name)
     export(before, tmp_path / "model.gguf")
@@ -45,11 +70,14 @@ def test_a_model_survives_its_gguf_file(tmp_path, name):
         "intermediate_size",
         "num_key_value_heads",
         "rope_theta",
-        "rope_scaling",
         "tie_word_embeddings",
     )
     for key in shared:
         assert after.config.get(key) == before.config.get(key), key
+    if name != "gpt2":
+        ours, theirs = (rotary_frequencies(read_config(c.config).rope, 200) for c in (before, after))
+        np.testing.assert_allclose(theirs.inv_freq, ours.inv_freq, rtol=2e-6)
+        assert theirs.attention_scale == pytest.approx(ours.attention_scale, rel=1e-6)
     assert after.chat_template == CHAT_TEMPLATE
     if name == "gpt2":  # others may spell the same rotary settings otherwise
         assert read_config(after.config) == read_config(before.config)
@@ -106,6 +134,28 @@ def test_what_gguf_cannot_hold_is_refused(tmp_path):
         export_gguf(tmp_path / "x.gguf", TextFiles({}), [], "q3", "x")
     with pytest.raises(UnsupportedError, match="Hugging Face folder"):
         export_gguf(tmp_path / "x.gguf", TextFiles({"architectures": ["Lstm"]}), [], "f16", "x")
-    with pytest.raises(UnsupportedError, match="got 'yarn'"):
-        export(folder_of(tmp_path, "llama yarn rope"), tmp_path / "x.gguf")
+    with pytest.raises(UnsupportedError, match="got 'longrope'"):
+        export(folder_of(tmp_path, "llama longrope"), tmp_path / "x.gguf")
     assert not (tmp_path / "x.gguf").exists()
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_a_sentencepiece_tokenizer_survives(prefix):
+    pieces = ["▁", "a", "b", "n", "o", "▁a", "an", "no", "▁an", "ano", "ban", "▁ban"]
+    texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *pieces]
+    types = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * 256, *[NORMAL] * len(pieces)]
+    scores = [0.0] * 259 + [-float(n) for n in range(len(pieces))]
+    raw = build_sentencepiece_bpe(Vocabulary(texts, types, scores), prefix)
+    add_start_and_end(raw, 1, None)
+    before = Tokenizer(raw, SpecialTokens(1, (2,), None))
+    metadata = tokenizer_metadata(before, len(texts) + 3)
+    assert metadata["tokenizer.ggml.model"] == "llama"
+    assert metadata["tokenizer.ggml.add_space_prefix"] is prefix
+    assert metadata["tokenizer.ggml.add_bos_token"] is True
+    found = Vocabulary(*(metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "token_type", "scores")))
+    assert list(found.types[: len(texts)]) == types
+    after = build_sentencepiece_bpe(found, prefix)
+    generator = np.random.default_rng(1)
+    for length in range(1, 60):
+        text = "".join(generator.choice(list("abno  é字"), length))
+        assert after.encode(text).ids == raw.encode(text, add_special_tokens=False).ids, text

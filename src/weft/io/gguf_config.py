@@ -25,6 +25,7 @@ class GgufArchitecture:
     pairs_neighbours: bool = False
 
 
+ROPE_DIVISORS = "rope_freqs.weight"  # of Llama 3's rotary scaling
 ARCHITECTURES = {
     "llama": GgufArchitecture("llama", "LlamaForCausalLM", pairs_neighbours=True),
     "qwen2": GgufArchitecture("qwen2", "Qwen2ForCausalLM"),
@@ -111,7 +112,7 @@ def _vocab_size(file: GgufFile) -> int:
 
 
 def _rope_scaling(file: GgufFile, prefix: str) -> dict[str, Any] | None:
-    if "rope_freqs.weight" in file.tensors:
+    if ROPE_DIVISORS in file.tensors:
         return _scaling_by_factors(file, prefix)
     kind = file.text(f"{prefix}.rope.scaling.type", "none")
     factor = file.number(f"{prefix}.rope.scaling.factor", 1.0)
@@ -141,12 +142,12 @@ def _yarn(file: GgufFile, prefix: str, factor: float) -> dict[str, Any]:
 
 def _scaling_by_factors(file: GgufFile, prefix: str) -> dict[str, Any]:
     """Llama 3's scaling, which files carry as one divisor a frequency instead of its four parameters."""
-    divisors = [float(value) for value in file.tensors["rope_freqs.weight"].dequantize()]
+    divisors = [float(value) for value in file.tensors[ROPE_DIVISORS].dequantize()]
     if not all(math.isfinite(value) and value > 0 for value in divisors):
-        raise ModelFileError(f"{file.name}: rope_freqs.weight must hold positive numbers")
+        raise ModelFileError(f"{file.name}: {ROPE_DIVISORS} must hold positive numbers")
     theta = file.number(f"{prefix}.rope.freq_base", 10000.0)
     for original in (8192, 4096, 2048, 16384, 32768):
-        expected = _llama3_divisors(theta, len(divisors), max(divisors), original)
+        expected = llama3_divisors(theta, len(divisors), max(divisors), original)
         if all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(divisors, expected, strict=True)):
             return {
                 "rope_type": "llama3",
@@ -165,11 +166,14 @@ def _scaling_by_factors(file: GgufFile, prefix: str) -> dict[str, Any]:
     }
 
 
-def _llama3_divisors(theta: float, count: int, factor: float, original: int) -> list[float]:
+def llama3_divisors(
+    theta: float, count: int, factor: float, original: int, low: float = 1.0, high: float = 4.0
+) -> list[float]:
+    """What Llama 3's scaling divides each of `count` frequencies by."""
     divisors = []
     for index in range(count):
         wavelength = 2 * math.pi * theta ** (index / count)
-        smooth = min(max((original / wavelength - 1.0) / 3.0, 0.0), 1.0)
+        smooth = min(max((original / wavelength - low) / (high - low), 0.0), 1.0)
         divisors.append(1.0 / ((1.0 - smooth) / factor + smooth))
     return divisors
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weft.errors import ConfigError, UnsupportedError
-from weft.io.gguf_config import ARCHITECTURES
+from weft.io.gguf_config import ARCHITECTURES, ROPE_DIVISORS, llama3_divisors
+from weft.io.gguf_export_tokenizer import tokenizer_metadata
 from weft.io.gguf_names import gguf_name
 from weft.io.gguf_writer import GGUF_KINDS, GgufTensor, fitting_kind, write_gguf
 from weft.io.hf_writer import TextFiles
-from weft.io.pre_tokenizers import name_of_pre_tokenizer
 from weft.io.row_order import halves_from_pairs
-from weft.io.tokenizer import Tokenizer
-from weft.io.tokenizer_build import CONTROL, NORMAL, UNUSED, USER_DEFINED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +46,7 @@ def export_gguf(
         **_sizes(settings, architecture),
     }
     if text.tokenizer is not None:
-        metadata |= _tokenizer(text.tokenizer, settings["vocab_size"])
+        metadata |= tokenizer_metadata(text.tokenizer, settings["vocab_size"])
         if text.chat_template is not None:
             metadata["tokenizer.chat_template"] = text.chat_template
     model_type = settings["model_type"]
@@ -57,7 +55,7 @@ def export_gguf(
         for hf_name, array in tensors
         for ordered in [_ordered(hf_name, array, settings, architecture)]
     ]
-    write_gguf(path, metadata, placed)
+    write_gguf(path, metadata, [*_divisors(settings), *placed])
 
 
 def _architecture(settings: Mapping[str, Any]) -> str:
@@ -96,15 +94,61 @@ def _rotary_sizes(settings: Mapping[str, Any]) -> dict[str, Any]:
         "rope.dimension_count": settings["head_dim"],
         "rope.freq_base": float(settings.get("rope_theta") or 10000.0),
     }
-    scaling = settings.get("rope_scaling")
-    if scaling:
-        kind = scaling.get("rope_type")
-        if kind != "linear":
-            raise UnsupportedError(
-                f"Expected no rotary scaling, or linear, for GGUF, got {kind!r}; export a folder."
-            )
-        sizes |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling["factor"])}
+    return sizes | _scaling(settings.get("rope_scaling") or {}, settings)
+
+
+def _scaling(scaling: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The rotary scaling as metadata; Llama 3's is a tensor of divisors instead, see `_divisors`."""
+    kind = scaling.get("rope_type", "default")
+    if kind in ("default", "llama3"):
+        return {}
+    if kind not in ("linear", "yarn"):
+        raise UnsupportedError(
+            f"Expected no rotary scaling, linear, yarn or llama3, for GGUF, got {kind!r}; export a folder."
+        )
+    factor = float(scaling["factor"])
+    sizes: dict[str, Any] = {"rope.scaling.type": kind, "rope.scaling.factor": factor}
+    if kind == "yarn":
+        if not scaling.get("truncate", True):
+            raise UnsupportedError("Expected yarn with truncate, for GGUF, got it without; export a folder.")
+        original = scaling.get("original_max_position_embeddings") or settings["max_position_embeddings"]
+        sizes["rope.scaling.original_context_length"] = original
+        if (magnitude := _yarn_magnitude(scaling, factor)) is not None:
+            # llama.cpp multiplies its own length-dependent factor by this one.
+            sizes["rope.scaling.attn_factor"] = magnitude / (0.1 * math.log(max(factor, 1.0)) + 1.0)
+        for key in ("beta_fast", "beta_slow"):
+            if scaling.get(key) is not None:
+                sizes[f"rope.scaling.yarn_{key}"] = float(scaling[key])
     return sizes
+
+
+def _yarn_magnitude(scaling: Mapping[str, Any], factor: float) -> float | None:
+    """The factor on cosine and sine where the settings give one."""
+    if scaling.get("attention_factor") is not None:
+        return float(scaling["attention_factor"])
+    scales = [scaling.get(name) for name in ("mscale", "mscale_all_dim")]
+    if not all(scales):
+        return None
+    first, second = (0.1 * float(scale or 0) * math.log(max(factor, 1.0)) + 1.0 for scale in scales)
+    return first / second
+
+
+def _divisors(settings: Mapping[str, Any]) -> list[GgufTensor]:
+    """The tensor that holds Llama 3's rotary scaling, where the model has it."""
+    scaling = settings.get("rope_scaling") or {}
+    if scaling.get("rope_type") != "llama3":
+        return []
+    import numpy as np
+
+    divisors = llama3_divisors(
+        float(settings.get("rope_theta") or 10000.0),
+        settings["head_dim"] // 2,
+        float(scaling["factor"]),
+        int(scaling.get("original_max_position_embeddings") or settings["max_position_embeddings"]),
+        float(scaling["low_freq_factor"]),
+        float(scaling["high_freq_factor"]),
+    )
+    return [GgufTensor(ROPE_DIVISORS, np.array(divisors, np.float32), "f32")]
 
 
 def _placed_name(name: str, model_type: str) -> str:
@@ -126,36 +170,3 @@ def _ordered(
     ordered = np.empty_like(array)
     ordered[halves_from_pairs(settings[heads], settings["head_dim"])] = array
     return ordered
-
-
-def _tokenizer(tokenizer: Tokenizer, vocabulary_size: int) -> dict[str, Any]:
-    described = json.loads(tokenizer.to_json())
-    model = described["model"]
-    pre = name_of_pre_tokenizer(described["pre_tokenizer"], bool(model.get("ignore_merges")))
-    if model.get("type") != "BPE" or pre is None:
-        raise UnsupportedError(
-            "Expected a byte-level BPE tokenizer of a kind that llama.cpp knows, got another; export the "
-            "model as a Hugging Face folder."
-        )
-    size = max(vocabulary_size, tokenizer.vocab_size)
-    tokens = [f"[PAD{number}]" for number in range(size)]
-    types = [UNUSED] * size
-    for token, number in model["vocab"].items():
-        tokens[number], types[number] = token, NORMAL
-    for added in described["added_tokens"]:
-        tokens[added["id"]] = added["content"]
-        types[added["id"]] = CONTROL if added["special"] else USER_DEFINED
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    special = tokenizer.special
-    named = {"bos": special.bos_id, "eos": special.eos_id, "padding": special.pad_id}
-    with_marks = tokenizer.encode("a")
-    return {
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": pre,
-        "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": types,
-        **({"tokenizer.ggml.merges": merges} if merges else {}),
-        **{f"tokenizer.ggml.{key}_token_id": value for key, value in named.items() if value is not None},
-        "tokenizer.ggml.add_bos_token": bool(with_marks) and with_marks[0] == special.bos_id,
-        "tokenizer.ggml.add_eos_token": bool(with_marks) and with_marks[-1] in special.eos_ids,
-    }
