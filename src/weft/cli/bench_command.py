@@ -11,6 +11,7 @@ import click
 
 from weft.cli.options import flag, given, model_flag, setting_flags
 from weft.config import EngineConfig
+from weft.tasks.load_run import LoadConfig
 
 if TYPE_CHECKING:
     from weft.machine import MachineLimits
@@ -23,6 +24,13 @@ _FIXED = ("threads", "teams", "max_context", "kv_memory", "max_rows", "max_runni
 @model_flag(required=False)
 @flag("-t", "--threads", metavar="LIST", help="Numbers of threads, such as 1,2,4; by default 1, 2, 4, … all.")
 @flag("--quick", is_flag=True, help="Shorter texts and fewer rounds.")
+@flag(
+    "--serve", metavar="URL|MODEL", help="Put load on this server of OpenAI's API, or serve this model first."
+)
+@flag("--rate", metavar="LIST", help="With --serve: requests a second, such as 1,2,4, at random moments.")
+@flag("--at-once", metavar="LIST", help="With --serve: requests under way at any time, such as 1,8,64.")
+@flag("--api-key", help="With --serve: key of the server.")
+@setting_flags(LoadConfig)
 @flag("--json", "json_path", metavar="FILE", help="Write the results to this file; - for stdout, no tables.")
 @setting_flags(EngineConfig, *_FIXED)
 @flag("-q", "--quiet", is_flag=True, help="Do not say on stderr what is measured.")
@@ -32,9 +40,29 @@ def command(model: str | None, **values: Any) -> None:
     Prompt and generation speed at batch 1, 8 and 64, for each number of threads: medians of rounds that take
     turns, the tokens compared between all runs. The limit is the time that the arithmetic, or the reading
     and writing, of the step would take at the speeds measured first, whichever is longer.
+
+    With --serve: what those see who send requests to a server, weft's or another: time to the first token,
+    time between tokens, requests a second, at each rate or number at once. -m names the model to ask for.
     """
+    load = LoadConfig(**given(LoadConfig, values))
+    if values["serve"]:
+        _bench_serve(model, load, values)
+        return
     engine = given(EngineConfig, {name: values.get(name) for name in ("quant", "kv_dtype")})
     _bench(model, _thread_list(values["threads"]), engine, values)
+
+
+def _bench_serve(model: str | None, load: LoadConfig, values: dict[str, Any]) -> None:
+    from weft.cli.bench_serve import loads_of, measure, print_loads
+
+    loads = loads_of(values["rate"], values["at_once"])
+    with _StatusLine(not values["quiet"]) as status:
+        facts = measure(values["serve"], loads, load, model, values["api_key"], status.show)
+    facts["settings"] = asdict(load)
+    if values["json_path"] != "-":
+        print_loads(facts)
+    if values["json_path"]:
+        _write_json(values["json_path"], facts)
 
 
 def _thread_list(text: str | None) -> list[int]:
