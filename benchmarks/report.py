@@ -50,6 +50,8 @@ def section() -> str:
         parts += [threads_table(name, result[name]) for name in ("scaling", "contended") if name in result]
         if "memory" in result:
             parts.append(memory_table(result["memory"]))
+        if result["benchmark"] == "training":
+            parts += [comparison_table(work, found) for work, found in result["works"].items()]
         if result["benchmark"] == "torch training":
             parts += [training_table(work, found) for work, found in result["works"].items()]
     return "\n".join(parts) + "\n"
@@ -114,6 +116,33 @@ def memory_table(memory: dict[str, Any]) -> str:
     ]
     idle = [f"\nIdle: {memory['idle_cpu_share']:.1%} of a core."] if "idle_cpu_share" in memory else []
     return "\n".join([*rows, *idle, ""])
+
+
+def comparison_table(work: str, found: dict[str, Any]) -> str:
+    """Return a table of one work of training: torch's configurations, then the turns with weft."""
+    title = f"**training: {WORK_NAMES[work]}**"
+    if "times_faster" in found:
+        title += (
+            f" (weft is {found['times_faster']:.2f} × torch {found['best']}, with "
+            f"{found['memory_share']:.2f} × its memory, at {found['share_of_limit']:.0%} of the limit; "
+            f"2 threads {found['speed_up']:.2f} × one)"
+        )
+    rows = [
+        "| | a second | steps | losses from float32 | peak MB | others' load |",
+        "|---|---|---|---|---|---|",
+    ]
+    tried = {f"torch {name}, alone": answer for name, answer in found["tried"].items()}
+    for name, answer in (tried | {f"{name}, in turns": one for name, one in found["turns"].items()}).items():
+        if "error" in answer:
+            rows.append(f"| {name} | failed | | | | |")
+            continue
+        losses = found["losses"].get(name.removesuffix(", alone").removesuffix(", in turns"))
+        away = f"{losses['largest']:.1e}" if losses else ""
+        rows.append(
+            f"| {name} | {answer['per_second']:,.1f} | {len(answer['seconds'])} | {away} "
+            f"| {answer['peak_bytes'] / 1e6:,.0f} | {answer['foreign_share']:.0%} |"
+        )
+    return "\n".join([title, "", *rows, ""])
 
 
 def training_table(work: str, found: dict[str, Any]) -> str:

@@ -84,7 +84,9 @@ def compare(work: str, options: argparse.Namespace) -> dict[str, Any]:
 def try_once(work: str, flags: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Return one turn of a configuration of torch, after a step that warms it up."""
     with TrainerProcess("torch", work, flags, options.peers) as process:
-        return join([process.train(1, options.turn), process.train(STEPS[work], options.turn)])
+        found = join([process.train(1, options.turn), process.train(STEPS[work], options.turn)])
+    say(f"{work} {process.name}: {found}")
+    return found
 
 
 def take_turns(
@@ -101,9 +103,14 @@ def take_turns(
         for number in range(options.rounds):
             for name, process in processes.items():
                 answers[name].append(process.train(STEPS[work], options.turn))
-                print(f"  round {number + 1} {work} {name}: {answers[name][-1]}"[:140], file=sys.stderr)
+                say(f"round {number + 1} {work} {name}: {answers[name][-1]}")
         limit = processes["weft"].ask(limit=True)
     return {name: join(found) for name, found in answers.items()}, limit
+
+
+def say(text: str) -> None:
+    """Tell on standard error how far the comparison is."""
+    print(f"  {text}"[:400], file=sys.stderr, flush=True)
 
 
 def join(answers: list[dict[str, Any]]) -> dict[str, Any]:

@@ -54,7 +54,9 @@ class TrainerProcess:
             share = before.foreign_share(Load.now(self.cpu_seconds))
             if turn.is_realtime:
                 set_realtime(family(self.process.pid), False)
-        time.sleep(turn.rest * sum(answer["seconds"]))
+        if turn.rest:
+            turn.lock.release()
+            time.sleep(turn.rest * sum(answer["seconds"]))
         return answer | {"foreign_share": share}
 
     def cpu_seconds(self) -> float:

@@ -100,3 +100,32 @@ def test_a_context_too_short_is_refused(tiny: Path) -> None:
 def test_spread_and_median() -> None:
     speed = Speed(WORKS[1], 1, 0.5, [2.0, 8.0, 4.0])
     assert (speed.tokens_per_s, speed.spread, speed.limit_tokens_per_s, speed.share) == (4.0, 1.5, 2.0, 2.0)
+
+
+def test_training_is_measured(weft: Weft, tmp_path: Path) -> None:
+    sizes = tmp_path / "sizes.json"
+    sizes.write_text(json.dumps({"preset": "lstm-tiny", "vocab_size": 60, "hidden_size": 16}))
+    sized = ("--batch-size", "4", "--max-seq-length", "8", "--json", tmp_path / "bench.json")
+    assert "Training" in weft.ok("bench", "--train", "-m", sizes, "--quick", "-t", "1,2", *sized)
+    told = json.loads((tmp_path / "bench.json").read_text())
+    settings = [(one["threads"], one["teams"], one["slices"]) for one in told["training"]]
+    assert settings == [(1, 1, 1), (2, 1, 1), (2, 2, 2)]
+    for one in told["training"]:
+        assert one["tokens_per_step"] == 32 and len(one["rounds_tokens_per_s"]) == 2
+        assert one["speed_up"] > 0 and one["share_of_limit"] > 0 and one["memory_bytes"] > 0
+    assert told["training"][0]["losses"] == told["training"][1]["losses"] and told["same_losses"] is True
+
+
+def test_training_flags_need_a_model_and_the_flag(weft: Weft, tiny: Path) -> None:
+    assert "add --train" in weft.fails(2, "bench", "-m", tiny, "--batch-size", "4")
+    assert "pass -m" in weft.fails(2, "bench", "--train")
+
+
+def test_other_losses_are_noticed() -> None:
+    from weft.tasks.train_bench import TrainSpeed, _check_losses
+
+    one = TrainSpeed(1, 1, 1, 32, 1.0, 1, losses=[2.5, 2.0])
+    cut = TrainSpeed(2, 2, 2, 32, 1.0, 1, losses=[2.5, 2.1])
+    _check_losses([one, cut])
+    with pytest.raises(WeftError, match="same losses"):
+        _check_losses([one, cut, TrainSpeed(2, 1, 1, 32, 1.0, 1, losses=[2.5, 2.1])])

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from weft.models.config import TokenModelConfig
 from weft.models.part_shapes import weight_shapes
-from weft.models.registry import read_token_config
+from weft.models.registry import read_config
 from weft.train.data.slices import Slice
 from weft.train.model_trainable import last_tokens
 from weft.types import Array
@@ -74,7 +74,7 @@ def _transformer(model: Any) -> Twin:
 
 
 def _functional(settings: dict[str, Any], features: Callable[..., torch.Tensor]) -> Twin:
-    config, generator = read_token_config(settings), np.random.default_rng(5)
+    config, generator = read_config(settings), np.random.default_rng(5)
     weights = {
         spec.name: (generator.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32)
         for spec, shape in weight_shapes(config)

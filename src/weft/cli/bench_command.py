@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,26 @@ import click
 
 from weft.cli.options import flag, given, model_flag, setting_flags
 from weft.config import EngineConfig
+<<<<<<< HEAD
 from weft.tasks.load_run import LoadConfig
+=======
+from weft.train.config import TrainConfig
+>>>>>>> 79357c8 (Measure training by threads and teams with weft bench --train; compare its speed with torch's in turns)
 
 if TYPE_CHECKING:
     from weft.machine import MachineLimits
     from weft.tasks.bench import Speed
 
 _FIXED = ("threads", "teams", "max_context", "kv_memory", "max_rows", "max_running", "draft_max")
+_TRAINING = ("batch_size", "max_seq_length", "lora", "rank", "dtype", "grad_checkpoint")
+_NOT_TRAINING = tuple(field.name for field in fields(TrainConfig) if field.name not in _TRAINING)
 
 
 @click.command("bench")
 @model_flag(required=False)
 @flag("-t", "--threads", metavar="LIST", help="Numbers of threads, such as 1,2,4; by default 1, 2, 4, … all.")
 @flag("--quick", is_flag=True, help="Shorter texts and fewer rounds.")
+<<<<<<< HEAD
 @flag(
     "--serve", metavar="URL|MODEL", help="Put load on this server of OpenAI's API, or serve this model first."
 )
@@ -31,8 +38,12 @@ _FIXED = ("threads", "teams", "max_context", "kv_memory", "max_rows", "max_runni
 @flag("--at-once", metavar="LIST", help="With --serve: requests under way at any time, such as 1,8,64.")
 @flag("--api-key", help="With --serve: key of the server.")
 @setting_flags(LoadConfig)
+=======
+@flag("--train", is_flag=True, help="Measure training instead of generation.")
+>>>>>>> 79357c8 (Measure training by threads and teams with weft bench --train; compare its speed with torch's in turns)
 @flag("--json", "json_path", metavar="FILE", help="Write the results to this file; - for stdout, no tables.")
 @setting_flags(EngineConfig, *_FIXED)
+@setting_flags(TrainConfig, *_NOT_TRAINING)
 @flag("-q", "--quiet", is_flag=True, help="Do not say on stderr what is measured.")
 def command(model: str | None, **values: Any) -> None:
     """Measure this machine's limits, and a model's speed on it; without a model the limits alone.
@@ -41,6 +52,7 @@ def command(model: str | None, **values: Any) -> None:
     turns, the tokens compared between all runs. The limit is the time that the arithmetic, or the reading
     and writing, of the step would take at the speeds measured first, whichever is longer.
 
+<<<<<<< HEAD
     With --serve: what those see who send requests to a server, weft's or another: time to the first token,
     time between tokens, requests a second, at each rate or number at once. -m names the model to ask for.
     """
@@ -48,6 +60,19 @@ def command(model: str | None, **values: Any) -> None:
     if values["serve"]:
         _bench_serve(model, load, values)
         return
+=======
+    With --train: training steps of that model, or of a size to start from scratch, for each number of
+    threads, in one team and in a team for each thread; the losses compared between all of them.
+    """
+    training = given(TrainConfig, {name: values.pop(name) for name in _TRAINING})
+    if values["train"]:
+        _bench_training(model, _thread_list(values["threads"]), training, values)
+        return
+    source = click.get_current_context().get_parameter_source
+    if alone := [name for name in training if source(name) is click.core.ParameterSource.COMMANDLINE]:
+        named = ", ".join("--" + name.replace("_", "-") for name in alone)
+        raise click.UsageError(f"Expected {named} with --train, got it alone; add --train.")
+>>>>>>> 79357c8 (Measure training by threads and teams with weft bench --train; compare its speed with torch's in turns)
     engine = given(EngineConfig, {name: values.get(name) for name in ("quant", "kv_dtype")})
     _bench(model, _thread_list(values["threads"]), engine, values)
 
@@ -102,6 +127,31 @@ def _bench(model: str | None, threads: list[int], engine: dict[str, Any], values
         _print_speeds(speeds)
     if json_path:
         _write_json(json_path, _facts(limits, facts, speeds))
+
+
+def _bench_training(
+    model: str | None, threads: list[int], training: dict[str, Any], values: dict[str, Any]
+) -> None:
+    from weft.cli.bench_train import print_training, training_facts
+    from weft.tasks.bench import machine_limits
+    from weft.tasks.train_bench import QUICK_STEPS, STEPS, measure_training, open_trained
+    from weft.train.config import config_of
+
+    if not model:
+        raise click.UsageError("Expected a model to train, got none; pass -m.")
+    settings = config_of({**training, "model": model, "quant": values["quant"]})
+    trained = open_trained(model)
+    json_path, steps = values["json_path"], QUICK_STEPS if values["quick"] else STEPS
+    with _StatusLine(not values["quiet"]) as status:
+        limits = machine_limits(threads, status.show)
+        speeds = measure_training(trained, settings, limits, steps, status.show)
+    if json_path != "-":
+        _print_limits(limits)
+        print()
+        print_training(speeds)
+    if json_path:
+        facts = _facts(limits, {"name": model, **training}, [])
+        _write_json(json_path, {**facts, "training": training_facts(speeds), "same_losses": True})
 
 
 def _print_limits(limits: dict[int, MachineLimits]) -> None:

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from weft.machine import MachineLimits
 from weft.plan.node import Node
 from weft.plan.plan import Plan
-from weft.types import WeightType
+from weft.types import TensorType, WeightType
 
 
 def node_kind(node: Node) -> str:
-    """The type of arithmetic that `node` is made of: its weight's kind, or f32 where it has none."""
+    """The type of arithmetic that `node` is made of: what its products round to, or its weight's kind."""
+    compute = getattr(node.op, "compute", None)
+    if compute is not None and any(isinstance(o.type, TensorType) for o in node.operands.values()):
+        return str(compute)
     types = [operand.type for operand in node.operands.values()]
     return next((type_.kind for type_ in types if isinstance(type_, WeightType)), "f32")
 

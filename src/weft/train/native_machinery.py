@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from weft.config import format_bytes
 from weft.errors import OutOfMemoryError, UnsupportedError
+from weft.io.checkpoint import Checkpoint
 from weft.machine import available_memory, default_threads
 from weft.models.adapter import AdapterSettings
 from weft.models.config import ModelConfig, TokenModelConfig
@@ -28,7 +29,13 @@ def native_machinery(config: TrainConfig, origin: Origin, weights: dict[str, Arr
     """
     plans = training_plans(config, origin.config)
     max_rows = config.rows_per_slice * config.max_seq_length
-    return machinery_of(config, plans, weights, max_rows, lambda pool: _frozen(config, origin, pool))
+    return machinery_of(
+        config,
+        plans,
+        weights,
+        max_rows,
+        lambda pool: frozen_weights(config, origin.config, origin.checkpoint, pool),
+    )
 
 
 def machinery_of(
@@ -41,15 +48,7 @@ def machinery_of(
     """A pool with `weights`, and `frozen` ones made on it, bound to `plans` for slices of `max_rows`."""
     pool = make_pool(config.threads, config.teams)
     try:
-        model = ModelTrainable(
-            plans,
-            weights,
-            pool,
-            max_rows=max_rows,
-            frozen=frozen(pool),
-            num_slices=math.ceil(config.rows_per_step / config.rows_per_slice),
-            seed=config.seed,
-        )
+        model = bind_model(config, plans, weights, pool, max_rows, frozen(pool))
         check_memory(config, model)
     except BaseException:
         pool.close()
@@ -69,6 +68,26 @@ def least_row_seconds(config: TrainConfig, model: ModelTrainable, pool: Pool, ro
     sizes = {"rows": rows, "sequences": rows / length, "context": (length + 1) / 2}
     teams = 1 if config.rows_per_step <= config.rows_per_slice else pool.num_teams
     return least_seconds(model.plan, sizes, measure_limits(pool)) / rows / teams
+
+
+def bind_model(
+    config: TrainConfig,
+    plans: TrainingPlans,
+    weights: dict[str, Array],
+    pool: Pool,
+    max_rows: int,
+    frozen: Frozen | None = None,
+) -> ModelTrainable:
+    """`weights`, and `frozen` ones, bound to `plans` for slices of `max_rows` on `pool`."""
+    return ModelTrainable(
+        plans,
+        weights,
+        pool,
+        max_rows=max_rows,
+        frozen=frozen,
+        num_slices=math.ceil(config.rows_per_step / config.rows_per_slice),
+        seed=config.seed,
+    )
 
 
 def make_pool(threads: int | None, teams: int) -> Pool:
@@ -117,11 +136,16 @@ def check_memory(config: TrainConfig, model: ModelTrainable) -> None:
         )
 
 
-def _frozen(config: TrainConfig, origin: Origin, pool: Pool) -> Frozen | None:
+def frozen_weights(
+    config: TrainConfig, model: TokenModelConfig, checkpoint: Checkpoint | None, pool: Pool
+) -> Frozen | None:
+    """The weights of `checkpoint` under an adapter, packed; None where none is trained. Raises
+    UnsupportedError.
+    """
     if not config.lora:
         return None
-    if origin.checkpoint is None or not isinstance(origin.config, ModelConfig):
+    if checkpoint is None or not isinstance(model, ModelConfig):
         raise UnsupportedError(
             "Expected a model with attention, from files, under an adapter, got another; leave lora out."
         )
-    return pack_weights(origin.checkpoint, origin.config, pool, config.quant, may_interleave=False)
+    return pack_weights(checkpoint, model, pool, config.quant, may_interleave=False)
