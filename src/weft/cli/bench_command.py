@@ -11,11 +11,8 @@ import click
 
 from weft.cli.options import flag, given, model_flag, setting_flags
 from weft.config import EngineConfig
-<<<<<<< HEAD
 from weft.tasks.load_run import LoadConfig
-=======
 from weft.train.config import TrainConfig
->>>>>>> 79357c8 (Measure training by threads and teams with weft bench --train; compare its speed with torch's in turns)
 
 if TYPE_CHECKING:
     from weft.machine import MachineLimits
@@ -30,7 +27,6 @@ _NOT_TRAINING = tuple(field.name for field in fields(TrainConfig) if field.name 
 @model_flag(required=False)
 @flag("-t", "--threads", metavar="LIST", help="Numbers of threads, such as 1,2,4; by default 1, 2, 4, … all.")
 @flag("--quick", is_flag=True, help="Shorter texts and fewer rounds.")
-<<<<<<< HEAD
 @flag(
     "--serve", metavar="URL|MODEL", help="Put load on this server of OpenAI's API, or serve this model first."
 )
@@ -38,9 +34,7 @@ _NOT_TRAINING = tuple(field.name for field in fields(TrainConfig) if field.name 
 @flag("--at-once", metavar="LIST", help="With --serve: requests under way at any time, such as 1,8,64.")
 @flag("--api-key", help="With --serve: key of the server.")
 @setting_flags(LoadConfig)
-=======
 @flag("--train", is_flag=True, help="Measure training instead of generation.")
->>>>>>> 79357c8 (Measure training by threads and teams with weft bench --train; compare its speed with torch's in turns)
 @flag("--json", "json_path", metavar="FILE", help="Write the results to this file; - for stdout, no tables.")
 @setting_flags(EngineConfig, *_FIXED)
 @setting_flags(TrainConfig, *_NOT_TRAINING)
@@ -52,18 +46,16 @@ def command(model: str | None, **values: Any) -> None:
     turns, the tokens compared between all runs. The limit is the time that the arithmetic, or the reading
     and writing, of the step would take at the speeds measured first, whichever is longer.
 
-<<<<<<< HEAD
     With --serve: what those see who send requests to a server, weft's or another: time to the first token,
     time between tokens, requests a second, at each rate or number at once. -m names the model to ask for.
+
+    With --train: training steps of that model, or of a size to start from scratch, for each number of
+    threads, in one team and in a team for each thread; the losses compared between all of them.
     """
     load = LoadConfig(**given(LoadConfig, values))
     if values["serve"]:
         _bench_serve(model, load, values)
         return
-=======
-    With --train: training steps of that model, or of a size to start from scratch, for each number of
-    threads, in one team and in a team for each thread; the losses compared between all of them.
-    """
     training = given(TrainConfig, {name: values.pop(name) for name in _TRAINING})
     if values["train"]:
         _bench_training(model, _thread_list(values["threads"]), training, values)
@@ -72,7 +64,6 @@ def command(model: str | None, **values: Any) -> None:
     if alone := [name for name in training if source(name) is click.core.ParameterSource.COMMANDLINE]:
         named = ", ".join("--" + name.replace("_", "-") for name in alone)
         raise click.UsageError(f"Expected {named} with --train, got it alone; add --train.")
->>>>>>> 79357c8 (Measure training by threads and teams with weft bench --train; compare its speed with torch's in turns)
     engine = given(EngineConfig, {name: values.get(name) for name in ("quant", "kv_dtype")})
     _bench(model, _thread_list(values["threads"]), engine, values)
 
