@@ -53,6 +53,7 @@ soak: test-environment
 	$(BIN)/python -m tests.fuzz.fuzz_models --runs 100000
 	$(BIN)/python -m tests.fuzz.fuzz_weights --runs 1000000
 	PATH=$(abspath $(BIN)):$$PATH PYTHON=$(abspath $(BIN))/python tools/sanitize.sh all tools/sanitize_generation.py
+	TESTS=- PATH=$(abspath $(BIN)):$$PATH PYTHON=$(abspath $(BIN))/python tools/sanitize.sh all tools/sanitize_training.py
 	tools/emulate_avx512.sh
 	tools/check_aarch64.sh
 	PYTHON=$(abspath $(BIN))/python tools/check_package.sh

@@ -1,4 +1,4 @@
-// A pool's life beside its runs: teams, tasks, statistics, resize, close, fork, and its threads at rest.
+// A pool's life beside its runs: tasks, statistics, resize, close, fork, and its threads at rest.
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -6,7 +6,6 @@
 #include <atomic>
 #include <barrier>
 #include <chrono>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "tests/native/check.h"
+#include "tests/native/pool_jobs.h"
 #include "threads/float_mode.h"
 #include "threads/pool.h"
 
@@ -24,30 +24,7 @@ namespace {
 
 using weft::Job;
 using weft::Pool;
-
-class Counting final : public Job {
- public:
-  Counting(int64_t phases, int64_t tiles) : phases_(phases), tiles_(tiles) {}
-  int64_t num_phases() const override { return phases_; }
-  int64_t num_tiles(int64_t) const override { return tiles_; }
-  void run_tile(int64_t, int64_t, int) override { num_run.fetch_add(1, std::memory_order_relaxed); }
-  void check_done(int64_t times = 1) const { CHECK_EQUAL(num_run.load(), times * phases_ * tiles_); }
-  std::atomic<int64_t> num_run{0};
-
- private:
-  const int64_t phases_, tiles_;
-};
-
-class Failing final : public Job {
- public:
-  explicit Failing(const char* message) : message_(message) {}
-  int64_t num_phases() const override { return 2; }
-  int64_t num_tiles(int64_t) const override { return 4; }
-  void run_tile(int64_t, int64_t, int) override { throw std::runtime_error(message_); }
-
- private:
-  const char* message_;
-};
+using weft::test::Counting;
 
 void bad_counts() {
   CHECK_ERROR(kValue, Pool(0));
@@ -60,115 +37,6 @@ void bad_counts() {
   CHECK_ERROR(kValue, pool.team(-1));
   CHECK_ERROR(kValue, pool.team(1));
   CHECK_ERROR(kValue, pool.resize(0));
-}
-
-void teams_share_the_threads() {
-  Pool pool(7, 3);
-  CHECK_EQUAL(pool.team(0).num_threads(), 3);
-  CHECK_EQUAL(pool.team(1).num_threads(), 2);
-  CHECK_EQUAL(pool.team(2).num_threads(), 2);
-  CHECK_EQUAL(pool.statistics().size(), size_t{7});
-}
-
-// Jobs of two teams that wait for each other end only if both run at the same time.
-void teams_run_at_the_same_time() {
-  Pool pool(2, 2);
-  std::barrier meeting(2);
-  std::vector<std::thread> callers;
-  for (int team = 0; team < 2; ++team)
-    callers.emplace_back([&, team] {
-      for (int i = 0; i < 20; ++i)
-        pool.team(team).parallel_for(0, 1, 1, [&](int64_t, int64_t) { meeting.arrive_and_wait(); });
-    });
-  for (auto& caller : callers) caller.join();
-}
-
-void run_teams_of_one_caller() {
-  for (const int threads : {2, 4, 5}) {
-    Pool pool(threads, 2);
-    for (int run = 0; run < 300; ++run) {
-      Counting a(5, 6), b(3, 9);
-      pool.run_teams({&a, &b});
-      a.check_done();
-      b.check_done();
-      Counting alone(2, 5);
-      pool.team(1).run(alone);  // by an outside caller, after a leader held the seat
-      alone.check_done();
-    }
-  }
-}
-
-void run_teams_meets_itself() {
-  struct Meeting final : Job {
-    std::barrier<>& barrier;
-    explicit Meeting(std::barrier<>& meeting) : barrier(meeting) {}
-    int64_t num_phases() const override { return 20; }
-    int64_t num_tiles(int64_t) const override { return 1; }
-    void run_tile(int64_t, int64_t, int) override { barrier.arrive_and_wait(); }
-  };
-  Pool pool(3, 3);
-  std::barrier<> barrier(3);
-  Meeting a(barrier), b(barrier), c(barrier);
-  pool.run_teams({&a, &b, &c});
-}
-
-void run_teams_errors() {
-  Pool pool(4, 2);
-  Counting good(2, 3), empty(0, 0);
-  Failing first("first"), second("second");
-  CHECK_ERROR(kValue, pool.run_teams({&good, &good, &good}));
-  CHECK_ERROR(kValue, pool.run_teams({&good, nullptr}));
-  pool.run_teams({});
-  pool.run_teams({&empty, &good});
-  good.check_done();
-  std::string message;
-  try {
-    pool.run_teams({&first, &second});
-  } catch (const std::runtime_error& error) {
-    message = error.what();
-  }
-  CHECK_EQUAL(message, std::string("first"));
-  pool.run_teams({&good, &empty});
-  good.check_done(2);
-}
-
-// Outside callers and run_teams compete for the same teams.
-void mixed_callers_of_teams() {
-  Pool pool(4, 2);
-  std::barrier start(4);
-  std::vector<std::thread> callers;
-  for (int i = 0; i < 4; ++i)
-    callers.emplace_back([&, i] {
-      start.arrive_and_wait();
-      for (int run = 0; run < 150; ++run) {
-        Counting a(4, 5), b(2, 7);
-        if (i < 2) {
-          pool.run_teams({&a, &b});
-        } else {
-          pool.team(i - 2).run(a);
-          pool.team(3 - i).run(b);
-        }
-        a.check_done();
-        b.check_done();
-      }
-    });
-  for (auto& caller : callers) caller.join();
-}
-
-void two_pools_at_once() {
-  Pool one(2), other(3);
-  std::barrier start(2);
-  const auto use = [&](Pool& pool) {
-    start.arrive_and_wait();
-    for (int run = 0; run < 300; ++run) {
-      Counting job(4, 7);
-      pool.run(job);
-      job.check_done();
-    }
-  };
-  std::thread thread([&] { use(one); });
-  use(other);
-  thread.join();
 }
 
 void tasks_run_once() {
@@ -386,13 +254,6 @@ int main(int argc, char** argv) {
   return weft::test::run(argc, argv,
                          {{"fork_is_refused_in_the_child", fork_is_refused_in_the_child},
                           {"bad_counts", bad_counts},
-                          {"teams_share_the_threads", teams_share_the_threads},
-                          {"teams_run_at_the_same_time", teams_run_at_the_same_time},
-                          {"run_teams_of_one_caller", run_teams_of_one_caller},
-                          {"run_teams_meets_itself", run_teams_meets_itself},
-                          {"run_teams_errors", run_teams_errors},
-                          {"mixed_callers_of_teams", mixed_callers_of_teams},
-                          {"two_pools_at_once", two_pools_at_once},
                           {"tasks_run_once", tasks_run_once},
                           {"tasks_throw_and_use_the_pool", tasks_throw_and_use_the_pool},
                           {"tasks_and_runs_together", tasks_and_runs_together},

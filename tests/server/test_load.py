@@ -15,7 +15,7 @@ from tests.server.running_server import Server, running
 
 MESSAGES = [{"role": "user", "content": "a"}]
 LONG: dict[str, Any] = {"messages": MESSAGES, "ignore_eos": True, "max_tokens": 60_000}
-SHORT: dict[str, Any] = {"messages": MESSAGES, "ignore_eos": True, "max_tokens": 60}
+SHORT: dict[str, Any] = {"messages": MESSAGES, "ignore_eos": True, "max_tokens": 200}
 MAX_QUEUE = 32
 MIB = 1 << 20
 
