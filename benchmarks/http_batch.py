@@ -2,8 +2,8 @@
 
 python benchmarks/http_batch.py [MODEL] [--prompts 128] [--tokens 16] [--at-once 128] [--threads 2]
 
-The answers are compared; the client runs on the same machine. The last line is JSON: tokens a second of both and
-their ratio.
+The answers are compared; the client runs on the same machine. The last line is JSON: tokens a second of both
+and their ratio.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import asyncio
 import json
 import time
 
-import weft
 from batch import prompts_of
+
+import weft
 from weft.cli.bench_serve import _server
 from weft.tasks.load_client import Target, _body, _connect, _head
 

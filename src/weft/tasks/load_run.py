@@ -71,7 +71,7 @@ async def probe(target: Target, model: str | None) -> dict[str, Any]:
         name = model or (await fetch(target, "/v1/models"))["data"][0]["id"]
     except (OSError, ValueError, LookupError, asyncio.IncompleteReadError) as error:
         raise ConfigError(
-            f"Expected a server of OpenAI's API at {target.host}:{target.port}, got {error}; check URL and key."
+            f"Expected OpenAI's API at {target.host}:{target.port}, got {error}; check URL and key."
         ) from error
     base = {"model": name, "stream": True, "temperature": 0}
     outcome = Outcome(0.0)
