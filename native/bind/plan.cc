@@ -11,6 +11,7 @@
 #include "memory/kv_cache.h"
 #include "memory/tensor.h"
 #include "ops/weight.h"
+#include "threads/gate.h"
 #include "threads/pool.h"
 
 namespace nb = nanobind;
@@ -157,7 +158,7 @@ nb::object copy_output(const Matrix& view) {
   return nb::cast(nb::ndarray<nb::numpy>(data, 2, shape, owner, nullptr, dtype), nb::rv_policy::reference);
 }
 
-nb::dict run_plan(Plan& plan, Pool& pool, nb::dict inputs, int team, Trace* trace) {
+nb::dict run_plan(Plan& plan, Pool& pool, nb::dict inputs, int team, Trace* trace, Gate* gate) {
   std::vector<Matrix> views;
   for (const InputSpec& expected : plan.spec().inputs) {
     nb::str name(expected.name.c_str());
@@ -169,7 +170,7 @@ nb::dict run_plan(Plan& plan, Pool& pool, nb::dict inputs, int team, Trace* trac
   {
     nb::gil_scoped_release release;
     turn.lock();
-    plan.run(pool.team(team), views, trace);
+    plan.run(pool.team(team), views, trace, gate);
   }
   nb::dict results;
   for (size_t i = 0; i < plan.spec().outputs.size(); ++i)
@@ -191,6 +192,11 @@ nb::object spans_array(const Trace& trace) {
 }  // namespace
 
 void bind_plan(nb::module_& module) {
+  nb::class_<Gate>(module, "Gate", "Closed while work is pending that a run waits for. Any thread may use it.")
+      .def(nb::init<>())
+      .def("begin", &Gate::begin, "One more piece of work is pending.")
+      .def("end", &Gate::end, "One piece of work is done.");
+
   nb::class_<Trace>(module, "Trace", "Collects what each thread did in the runs that it is given to.")
       .def(nb::init<int64_t>(), "capacity"_a = 1 << 20, "capacity: spans kept for each thread; later ones are counted and dropped.")
       .def("spans", &spans_array, "Structured array: thread, node, phase, tiles, begin_ns, end_ns (steady clock).")
@@ -202,7 +208,9 @@ void bind_plan(nb::module_& module) {
            "nodes: dicts of op, attrs, operands, outputs. buffers: (dim, columns, dtype, offset_bytes). inputs: (name, "
            "dim or '', columns, dtype). outputs: (name, ref). dims: name -> most rows. Raises PlanError.")
       .def("run", &run_plan, "pool"_a, "inputs"_a, "team"_a = 0, "trace"_a.none() = nb::none(),
-           "Runs the plan on one team of the pool, without the GIL; returns copies of the outputs by name.")
+           "gate"_a.none() = nb::none(),
+           "Runs the plan on one team of the pool, without the GIL; returns copies of the outputs by name. gate: masks "
+           "are read after waiting at it.")
       .def_prop_ro("memory_bytes", &Plan::memory_bytes, "Bytes of activations and scratch.")
       .def_prop_ro("num_phases", &Plan::num_phases, "Phases of a run; threads meet after each.");
 }

@@ -199,7 +199,7 @@ Matrix Plan::resolve(const Ref& ref) const {
           buffer.dtype};
 }
 
-void Plan::run(Team& team, const std::vector<Matrix>& inputs, Trace* trace) {
+void Plan::run(Team& team, const std::vector<Matrix>& inputs, Trace* trace, Gate* gate) {
   if (inputs.size() != spec_.inputs.size()) refuse("a run got the wrong number of inputs");
   bind_inputs(inputs);
   prepare_scratch(team.num_threads());
@@ -214,6 +214,7 @@ void Plan::run(Team& team, const std::vector<Matrix>& inputs, Trace* trace) {
     args.scratch = scratch_.data();
     args.num_threads = team.num_threads();
     args.run = run;
+    args.gate = gate;
     ops_[node]->check(args);
   }
   if (trace) trace->prepare(team.num_threads());

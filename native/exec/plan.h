@@ -64,7 +64,8 @@ class Plan {
 
   // Runs every operation on `team`. inputs[i] belongs to spec().inputs[i]. On return the outputs hold
   // until the next run. Throws Error(kValue) when an input does not fit; then nothing has run.
-  void run(Team& team, const std::vector<Matrix>& inputs, Trace* trace);
+  // gate: masks of the `sample` operation may still be written until it opens.
+  void run(Team& team, const std::vector<Matrix>& inputs, Trace* trace, Gate* gate = nullptr);
 
   // A view of output `index` of the last run.
   Matrix output(int index) const;

@@ -17,6 +17,7 @@ namespace weft {
 class Weight;
 class KvCache;
 class Tensor;
+class Gate;
 
 // A float32 vector that the node keeps alive: the plan's own, or a tensor that training changes.
 using Vector = std::shared_ptr<const float>;
@@ -70,6 +71,7 @@ struct OpArgs {
   void* shared = nullptr;            // Op::shared_bytes() bytes, for this operation alone in this run
   int num_threads = 1;
   uint64_t run = 0;                  // distinct for each run of the plan
+  Gate* gate = nullptr;              // where given: what the run's caller still writes is read after waiting at it
 };
 
 // An operation of a plan. It validates its node when it is made, so that run_tile trusts its operands.

@@ -10,6 +10,7 @@
 #include "ops/ops.h"
 #include "ops/sample_draw.h"
 #include "ops/sample_settings.h"
+#include "threads/gate.h"
 
 namespace weft {
 
@@ -112,6 +113,8 @@ void Sample::run_tile(int phase, int64_t tile, const OpArgs& args, int thread) c
   }
   const Scratch scratch = scratch_of(args, thread);
   const SampleSettings settings = sample_settings(args, operands_, tile);
+  if (settings.mask.size > 0 && args.gate) args.gate->wait();
+  check_mask_allows(tile, settings.mask, vocabulary_);
   const int32_t token = choose(args, tile, settings, scratch);
   *args.out[tokens_].i32_row(tile) = token;
   write_log_probs(args, tile, settings, token, scratch);

@@ -47,14 +47,9 @@ void check_ids(int64_t row, const char* what, Part<int32_t> ids, int64_t vocabul
   }
 }
 
-void check_mask(int64_t row, Part<uint32_t> mask, int64_t vocabulary) {
-  if (mask.size == 0) return;
+void check_mask_size(int64_t row, int64_t size, int64_t vocabulary) {
   const int64_t words = (vocabulary + 31) / 32;
-  if (mask.size != words) refuse(row, "a mask of " + std::to_string(words) + " words", std::to_string(mask.size));
-  const uint32_t last_bits = vocabulary % 32 ? (uint32_t{1} << vocabulary % 32) - 1 : ~uint32_t{0};
-  for (int64_t word = 0; word < words; ++word)
-    if ((mask.data[word] & (word + 1 < words ? ~uint32_t{0} : last_bits)) != 0) return;
-  refuse(row, "a mask that allows a token", "none allowed");
+  if (size != 0 && size != words) refuse(row, "a mask of " + std::to_string(words) + " words", std::to_string(size));
 }
 
 // Whether bit `id` was 0; it is 1 after.
@@ -128,7 +123,15 @@ void check_sample_settings(const OpArgs& args, const SampleOperands& operands, i
   check_ids(row, "tokens with a bias", settings.bias_ids, vocabulary);
   for (const float value : settings.bias_values)
     expect(value < INFINITY, row, "a bias that is a number below infinity", value);
-  check_mask(row, settings.mask, vocabulary);
+  check_mask_size(row, settings.mask.size, vocabulary);
+}
+
+void check_mask_allows(int64_t row, const Part<uint32_t>& mask, int64_t vocabulary) {
+  if (mask.size == 0) return;
+  const uint32_t last_bits = vocabulary % 32 ? (uint32_t{1} << vocabulary % 32) - 1 : ~uint32_t{0};
+  for (int64_t word = 0; word < mask.size; ++word)
+    if ((mask.data[word] & (word + 1 < mask.size ? ~uint32_t{0} : last_bits)) != 0) return;
+  refuse(row, "a mask that allows a token", "none allowed");
 }
 
 void adjust_logits(const SampleSettings& settings, const float* logits, int64_t vocabulary, float* adjusted,

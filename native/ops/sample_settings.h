@@ -46,8 +46,11 @@ struct SampleOperands {
 SampleSettings sample_settings(const OpArgs& args, const SampleOperands& operands, int64_t row);
 
 // Throws Error(kValue) when a setting of row `row` is out of its range, a part reaches beyond its input, an id
-// is not below `vocabulary`, or a mask allows no token.
+// is not below `vocabulary`, or a mask has another size.
 void check_sample_settings(const OpArgs& args, const SampleOperands& operands, int64_t row, int64_t vocabulary);
+
+// Throws Error(kValue) when the mask of row `row` allows no token. Masks may be written until the run's gate opens.
+void check_mask_allows(int64_t row, const Part<uint32_t>& mask, int64_t vocabulary);
 
 // adjusted = the logits with bias, penalties and mask. `seen` has room for a bit for each token.
 void adjust_logits(const SampleSettings& settings, const float* logits, int64_t vocabulary, float* adjusted,

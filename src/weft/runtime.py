@@ -249,6 +249,7 @@ class Executable:
         self.plan = plan
         self.handle = handle
         self.pool = pool
+        self.gate: Any = None  # of `new_gate`: masks of tokens are read after waiting at it
 
     def run(self, inputs: Mapping[str, Array], team: int = 0, trace: Any = None) -> dict[str, Array]:
         """Outputs by name for C-contiguous arrays [n, columns] of inputs by name; one native call without
@@ -257,7 +258,7 @@ class Executable:
         trace: a `Trace` that collects what each thread did. Raises ConfigError for an input that is missing
         or does not fit (then nothing has run), ThreadError.
         """
-        outputs: dict[str, Array] = self.handle.run(self.pool.handle, dict(inputs), team, trace)
+        outputs: dict[str, Array] = self.handle.run(self.pool.handle, dict(inputs), team, trace, self.gate)
         return outputs
 
     @property
@@ -283,6 +284,11 @@ def new_trace(capacity: int = 1 << 20) -> Any:
     Its `spans()` gives a structured array: thread, node, phase, tiles, begin_ns, end_ns.
     """
     return native().Trace(capacity)
+
+
+def new_gate() -> Any:
+    """Closed while work is pending that runs wait for, between its `begin()` and `end()`."""
+    return native().Gate()
 
 
 def measure_limits(pool: Pool, team: int = 0) -> MachineLimits:

@@ -23,8 +23,26 @@ class _WholeText(click.types.StringParamType):
         return [rv]
 
 
+class _FileText(click.types.StringParamType):
+    """The text of a file; - is stdin."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            with click.open_file(value, encoding="utf-8") as file:
+                return file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            self.fail(f"Expected a file of text, got {error}; name another.", param, ctx)
+
+
 # What click is to make of a field whose annotation says more than a flag can.
-_TYPES: dict[str, Any] = {"logprobs": click.INT, "kv_memory": click.STRING}
+_TYPES: dict[str, Any] = {
+    "logprobs": click.INT,
+    "kv_memory": click.STRING,
+    "json_schema": _FileText(),
+    "grammar": _FileText(),
+}
 
 
 def setting_flags(settings: type, *leave_out: str) -> Callable[[Command], Command]:

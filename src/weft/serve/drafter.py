@@ -61,7 +61,7 @@ class Drafter:
     def _chances(self, sequence: Sequence) -> List[float]:
         """How likely each guess of `sequence` comes true, as far as there is any use in it."""
         length = min(self.draft_max, sequence.max_length - sequence.num_tokens - 1)
-        if length < 1:
+        if length < 1 or sequence.matcher is not None:  # a draft's rows would need masks of their own
             return ()
         if sequence.lookup is None:
             sequence.lookup = PromptLookup()

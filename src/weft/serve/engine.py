@@ -23,6 +23,7 @@ from weft.errors import PromptError, ThreadError
 from weft.serve.batch import Batch
 from weft.serve.drafter import Drafter
 from weft.serve.driver import Driver
+from weft.serve.masks import MaskTable
 from weft.serve.runner import Runner, Sampled, Scored
 from weft.serve.sampler import Sampler
 from weft.serve.scheduler import Scheduler, Step
@@ -56,6 +57,11 @@ class EngineLimits:
         return min(self.max_context, self.num_blocks * self.block_tokens)
 
     @property
+    def max_seats(self) -> int:
+        """Most requests that run at once: each has a row in each step."""
+        return min(self.max_running, self.max_rows)
+
+    @property
     def max_outputs(self) -> int:
         """Most tokens that a step draws."""
         return min(self.max_rows, max(self.max_running, self.draft_max and 1 + self.draft_max))
@@ -76,13 +82,18 @@ class EngineStatistics:
 class Engine:
     """Runs requests through `runner`. May be used from several threads at once.
 
-    clock: gives the time in seconds, for time-outs.
+    clock: gives the time in seconds, for time-outs. masks: of `limits.max_seats` seats; without it no
+    request may have a constraint.
     """
 
     def __init__(
-        self, runner: Runner, limits: EngineLimits, clock: Callable[[], float] = time.monotonic
+        self,
+        runner: Runner,
+        limits: EngineLimits,
+        clock: Callable[[], float] = time.monotonic,
+        masks: MaskTable | None = None,
     ) -> None:
-        max_running = min(limits.max_running, limits.max_rows)
+        max_running = limits.max_seats
         self.limits = limits
         self.statistics = EngineStatistics()
         self.scheduler = Scheduler(
@@ -97,7 +108,8 @@ class Engine:
         self._runner = runner
         max_outputs = max(limits.max_outputs, limits.max_score_rows)
         self._batch = Batch(max(limits.max_rows, limits.max_score_rows), max_outputs, self.scheduler.seats)
-        self._sampler = Sampler(max_running, max_outputs)
+        self._masks = masks
+        self._sampler = Sampler(max_running, max_outputs, masks)
         self.drafter = Drafter(limits.draft_max)
         self._driver = Driver(self._step)
         self._clock = clock
@@ -181,6 +193,8 @@ class Engine:
                 return
             self._closed = True
         self._driver.run_between_steps(self._take_inbox, lambda: self.scheduler.idle and not self._inbox)
+        if self._masks is not None:
+            self._masks.close()
         self._runner.close()
 
     def new_seed(self) -> int:
@@ -283,7 +297,16 @@ class Engine:
                 batch.ask_last_row(sequence.seat)
                 self._sampler.seat(sequence)
                 ending.append(sequence)
+        self._write_masks([sequence for sequence in ending if sequence.matcher is not None])
         return sampling + ending if ending else sampling
+
+    def _write_masks(self, sequences: list[Sequence], with_tokens: bool = False) -> None:
+        """Begins the masks of constrained `sequences`, after the newest token of each or as they stand."""
+        if sequences:
+            assert self._masks is not None
+            matchers = [sequence.matcher for sequence in sequences if sequence.matcher is not None]
+            tokens = [sequence.output[-1] for sequence in sequences] if with_tokens else None
+            self._masks.write(matchers, [sequence.seat for sequence in sequences], tokens)
 
     def _give_verified(self, step: Step, sampling: list[Sequence], sampled: Sampled) -> None:
         """Gives the tokens of drafts that came true, and of each request the first that was not foreseen."""
@@ -307,10 +330,14 @@ class Engine:
         """Gives the tokens of `rows` of outputs to the requests `sampling` on `seats`."""
         tokens = sampled.tokens if isinstance(rows, range) else sampled.tokens[rows]
         self.scheduler.seats.token[seats] = tokens  # of several on one seat the last stays
-        ending = []
+        ending, constrained = [], []
         for row, sequence, token in zip(rows, sampling, tokens.tolist(), strict=True):
             if sequence.finish_reason is not None:
                 continue  # ended by a token before this one
+            if sequence.matcher is not None and sequence.matcher.error is not None:
+                sequence.error, sequence.finish_reason = sequence.matcher.error, FinishReason.ERROR
+                ending.append(sequence)
+                continue
             self.statistics.num_tokens += 1
             if token in sequence.end_ids:
                 sequence.finish_reason, sequence.stop_reason = FinishReason.STOP, token
@@ -328,6 +355,9 @@ class Engine:
             elif len(sequence.prompt) + len(sequence.output) >= sequence.max_length:
                 sequence.finish_reason = FinishReason.LENGTH
                 ending.append(sequence)
+            elif sequence.matcher is not None:
+                constrained.append(sequence)
+        self._write_masks(constrained, with_tokens=True)
         if ending:
             self._release(ending)
 

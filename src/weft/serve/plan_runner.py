@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from weft.runtime import Executable
+from weft.runtime import Executable, new_gate
 from weft.serve.runner import Inputs, Sampled, Scored
 from weft.serve.states import TextStates
 from weft.serve.team_split import TeamCalls, join_outputs, split_inputs
@@ -28,7 +28,8 @@ class PlanRunner:
     executable take turns, so each team has its own. `copy_block` copies a block of the KV cache. `release`
     gives back what they ran on.
 
-    states: what the model keeps of each text where it has no cache.
+    states: what the model keeps of each text where it has no cache. gate: masks of tokens may be written
+    until it opens.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class PlanRunner:
         self._calls = TeamCalls(num_teams)
         self.tracer: Tracer | None = None
         self.states: TextStates | None = None
+        self.gate = new_gate()
 
     def generate(self, inputs: Inputs) -> Sampled:
         """Computes the rows and draws a token for each output row."""
@@ -68,6 +70,7 @@ class PlanRunner:
             executable = self._executables.get((purpose, team, adapts))
             if executable is None:
                 executable = self._executables[purpose, team, adapts] = self._compile(purpose, adapts)
+                executable.gate = self.gate
             return executable
 
     def forget_adapted(self) -> None:

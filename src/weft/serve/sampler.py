@@ -8,6 +8,7 @@ from collections.abc import Sequence as List
 import numpy as np
 
 from weft.ops.sample import INT_SETTINGS, REAL_SETTINGS
+from weft.serve.masks import MaskTable
 from weft.serve.sampling import SamplingParams
 from weft.serve.sequence import Sequence
 from weft.types import Array
@@ -29,7 +30,8 @@ _LIKELIEST = SamplingParams(temperature=0.0)
 class Sampler:
     """Keeps the settings of each seat as rows, so that a step gathers them whatever the batch."""
 
-    def __init__(self, num_seats: int, max_outputs: int) -> None:
+    def __init__(self, num_seats: int, max_outputs: int, masks: MaskTable | None = None) -> None:
+        self._masks = masks
         self._real = np.zeros((num_seats, len(REAL_SETTINGS)), np.float32)
         self._ints = np.zeros((num_seats, len(INT_SETTINGS)), np.int32)
         self._is_ragged = np.zeros(num_seats, bool)  # has a history or biases
@@ -48,6 +50,10 @@ class Sampler:
             "seed_high": _signed(sequence.seed >> 32),
             "stream": _signed(sequence.stream),
         }
+        if sequence.matcher is not None:
+            assert self._masks is not None, "constraints need masks"
+            ints["mask_begin"] = sequence.seat * self._masks.row_words
+            ints["mask_end"] = ints["mask_begin"] + self._masks.row_words
         self._ints[sequence.seat] = [ints.get(name, 0) for name in INT_SETTINGS]
         self._is_ragged[sequence.seat] = params.penalizes or params.logit_bias is not None
 
@@ -71,7 +77,8 @@ class Sampler:
         ragged = _Ragged()
         if self._is_ragged[seats].any():
             self._fill_ragged(sequences, ints, ragged, drafts)
-        return {"real_settings": real, "int_settings": ints, **ragged.inputs()}
+        masks = _NO_WORDS if self._masks is None else self._masks.words
+        return {"real_settings": real, "int_settings": ints, **ragged.inputs(), "mask_words": masks}
 
     def ranking_inputs(self, num_rows: int, num_alternatives: int) -> dict[str, Array]:
         """Inputs to rank tokens at `num_rows` places without drawing. The views hold until the next step."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from weft.config import check_count, setting
 from weft.errors import ConfigError
+from weft.serve.constraint import Constraint, ConstraintKind, schema_text
 
 MAX_ALTERNATIVES = 20
 MAX_STOP_STRINGS = 16
@@ -40,6 +41,9 @@ class SamplingParams:
     over prompt and answer, presence and frequency over the answer. Of waiting requests those with the lowest
     `priority` are served first, then those that came first. `timeout`: seconds from now on after which the
     answer ends with what has come.
+
+    At most one of `regex`, `json_schema` (a mapping, or its text) and `grammar` (Lark, or GBNF as llama.cpp
+    has it) says what the whole answer must be; tokens that do not lead there are never drawn.
     """
 
     temperature: float = setting(
@@ -74,6 +78,13 @@ class SamplingParams:
     ignore_eos: bool = setting(False, "--ignore-eos", help="Go on past the end of the text, for measuring.")
     priority: int = 0
     timeout: float | None = None
+    regex: str | None = setting(None, "--regex", help="Answer with a text of this regular expression.")
+    json_schema: str | bool | Mapping[str, Any] | None = setting(
+        None, "--json-schema", help="Answer with JSON of the schema in this file."
+    )
+    grammar: str | None = setting(
+        None, "--grammar", help="Answer with a text of the grammar in this file, in GBNF or Lark."
+    )
 
     def __post_init__(self) -> None:
         _check_ranges(self)
@@ -81,6 +92,9 @@ class SamplingParams:
         object.__setattr__(self, "stop", _stop_strings(self.stop))
         object.__setattr__(self, "stop_token_ids", _token_ids(self.stop_token_ids))
         object.__setattr__(self, "logit_bias", _logit_bias(self.logit_bias))
+        if self.json_schema is not None:
+            object.__setattr__(self, "json_schema", schema_text(self.json_schema))
+        _check_constraints(self)
 
     @classmethod
     def make(cls, settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> SamplingParams:
@@ -92,6 +106,14 @@ class SamplingParams:
                 "correct the name."
             )
         return cls(**{**(defaults or {}), **settings})
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What the whole answer must be, where that is said."""
+        for kind in ConstraintKind:
+            if (text := getattr(self, kind)) is not None:
+                return Constraint(kind, text)
+        return None
 
     @property
     def wants_logprobs(self) -> bool:
@@ -107,6 +129,23 @@ class SamplingParams:
     def penalizes(self) -> bool:
         """Whether the tokens so far change the logits."""
         return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
+
+
+def _check_constraints(params: SamplingParams) -> None:
+    given = [str(kind) for kind in ConstraintKind if getattr(params, kind) is not None]
+    if not given:
+        return
+    if len(given) > 1:
+        raise ConfigError(
+            f"Expected one of regex, json_schema and grammar, got {', '.join(given)}; choose one."
+        )
+    if params.ignore_eos:
+        raise ConfigError(f"Expected ignore_eos without {given[0]}, got both; leave one out.")
+    constraint = params.constraint
+    if not isinstance(constraint.text if constraint else None, str):
+        raise ConfigError(f"Expected {given[0]} as a text, got {getattr(params, given[0])!r}; pass a text.")
+    assert constraint is not None
+    constraint.check()
 
 
 def _check_ranges(params: SamplingParams) -> None:

@@ -12,6 +12,7 @@ from weft.types import Array
 
 if TYPE_CHECKING:
     from weft.serve.detokenizer import Detokenizer
+    from weft.serve.matchers import Matcher
     from weft.serve.prompt_lookup import PromptLookup
 
 
@@ -63,6 +64,7 @@ class Sequence:
         "known",
         "logprobs",
         "lookup",
+        "matcher",
         "max_length",
         "num_computed",
         "num_keyed",
@@ -95,6 +97,7 @@ class Sequence:
         end_ids: frozenset[int] = frozenset(),
         detokenizer: Detokenizer | None = None,
         adapter: int = 0,
+        matcher: Matcher | None = None,
     ) -> None:
         self.prompt: Array = np.ascontiguousarray(prompt, dtype=np.int32)
         self.params = params
@@ -105,6 +108,7 @@ class Sequence:
         self.end_ids = end_ids
         self.adapter = adapter  # its number in the model's bank; 0 is none
         self.detokenizer = detokenizer  # where the engine must read the text, to find a stop string
+        self.matcher = matcher  # how far the answer has followed its constraint, where it has one
         self.pieces: list[str] = []  # text that it has read so far
         self.number = -1  # order of arrival
         self.order = (params.priority, -1)  # smaller ones are served first

@@ -13,6 +13,7 @@ from weft.errors import ConfigError, Interrupted, PromptError
 from weft.io.tokenizer import Tokenizer
 from weft.serve.detokenizer import Detokenizer
 from weft.serve.engine import Engine
+from weft.serve.matchers import MatcherFactory
 from weft.serve.sampling import SamplingParams
 from weft.serve.sequence import Purpose, Sequence
 from weft.tasks.completion import AnswerReader, Completion, Piece
@@ -41,6 +42,7 @@ class Generator:
         self.vocabulary_size = vocabulary_size
         self.end_ids = frozenset(end_ids)
         self.defaults = dict(defaults or {})
+        self.matchers = MatcherFactory(tokenizer, vocabulary_size, self.end_ids)
 
     def generate(self, prompts: Prompt | List[Prompt], adapter: int = 0, **sampling: Any) -> list[Completion]:
         """An answer for each prompt, in their order; a single prompt gives a list of one.
@@ -98,6 +100,7 @@ class Generator:
             end_ids=frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self.end_ids),
             detokenizer=Detokenizer(self.tokenizer.stream_decoder(), stops) if stops else None,
             adapter=adapter,
+            matcher=self.matchers.new(params.constraint) if params.constraint else None,
         )
 
     def choices(self, prompt: Prompt, params: SamplingParams, count: int, adapter: int = 0) -> list[Sequence]:

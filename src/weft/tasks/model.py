@@ -21,6 +21,7 @@ from weft.plan import Plan
 from weft.runtime import Executable, KvCache, Pool, compile
 from weft.serve.engine import Engine, EngineLimits
 from weft.serve.kv_budget import plan_kv_budget
+from weft.serve.masks import MaskTable
 from weft.serve.plan_runner import PlanRunner
 from weft.serve.sampling import SamplingParams
 from weft.serve.states import TextStates
@@ -176,7 +177,9 @@ class Model:
             self._limits = _state_limits(config, loaded.config.max_context)
             plan = self.runner.executable("generate").plan
             self.cache = self.runner.states = TextStates(plan, self._limits.num_blocks)
-        self.engine = Engine(self.runner, self._limits)
+        seats, vocabulary = self._limits.max_seats, loaded.config.vocabulary_size
+        masks = MaskTable(self.runner.gate, seats, vocabulary, self.pool.num_threads)
+        self.engine = Engine(self.runner, self._limits, masks=masks)
         self._generator = Generator(
             self.engine,
             loaded.tokenizer(),
