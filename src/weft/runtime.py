@@ -241,15 +241,13 @@ class KvCache:
 
 
 class Executable:
-    """A plan with weights and caches bound to it, run by a team of `pool`. Runs take turns; any thread may
-    run it.
-    """
+    """A plan bound to weights and caches, run by a team of `pool`. Runs take turns; any thread may run it."""
 
     def __init__(self, plan: Plan, handle: Any, pool: Pool) -> None:
         self.plan = plan
         self.handle = handle
         self.pool = pool
-        self.gate: Any = None  # of `new_gate`: masks of tokens are read after waiting at it
+        self.gate: Any = None  # native: masks of tokens are read after waiting at it
 
     def run(self, inputs: Mapping[str, Array], team: int = 0, trace: Any = None) -> dict[str, Array]:
         """Outputs by name for C-contiguous arrays [n, columns] of inputs by name; one native call without
@@ -284,11 +282,6 @@ def new_trace(capacity: int = 1 << 20) -> Any:
     Its `spans()` gives a structured array: thread, node, phase, tiles, begin_ns, end_ns.
     """
     return native().Trace(capacity)
-
-
-def new_gate() -> Any:
-    """Closed while work is pending that runs wait for, between its `begin()` and `end()`."""
-    return native().Gate()
 
 
 def measure_limits(pool: Pool, team: int = 0) -> MachineLimits:

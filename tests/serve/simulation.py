@@ -9,7 +9,8 @@ import numpy as np
 from support.fake_model import END, FakeRunner, next_repeating_token
 
 from tests.serve.test_engine import CONTEXT, FreeRows, check_answer, check_empty, check_running, scoring
-from weft.serve.engine import Engine, EngineLimits
+from weft.serve.engine import Engine
+from weft.serve.limits import EngineLimits
 from weft.serve.sampling import SamplingParams
 from weft.serve.sequence import FinishReason, Purpose, Sequence, Status
 

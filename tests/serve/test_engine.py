@@ -21,8 +21,9 @@ from support.fake_model import (
 )
 
 from weft.errors import PromptError, ThreadError
-from weft.serve.engine import Engine, EngineLimits
+from weft.serve.engine import Engine
 from weft.serve.kv_blocks import blocks_for
+from weft.serve.limits import EngineLimits
 from weft.serve.sampling import SamplingParams
 from weft.serve.sequence import FinishReason, Purpose, Sequence
 

@@ -8,7 +8,8 @@ from support.fake_model import FakeRunner
 
 from tests.serve.test_engine import CONTEXT, check_answer, check_empty, make_engine, request
 from weft.errors import ConfigError
-from weft.serve.engine import Engine, EngineLimits
+from weft.serve.engine import Engine
+from weft.serve.limits import EngineLimits
 from weft.serve.sampling import SamplingParams
 from weft.serve.sequence import FinishReason, Sequence, Status
 from weft.serve.waiting_queue import WaitingQueue

@@ -13,7 +13,7 @@ import msgspec
 from weft.batch.requests import CHAT, BatchRequest
 from weft.batch.results import ResultFile
 from weft.errors import BatchError, WeftError
-from weft.serve.engine import EngineStatistics
+from weft.serve.limits import EngineStatistics
 from weft.serve.sequence import Sequence
 from weft.server.body import decode
 from weft.server.chat_completions import CHAT_DECODER, ChatRequest, ChatWork

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Self
 
-from weft.serve.engine import EngineStatistics
+from weft.serve.limits import EngineStatistics
 
 _LINE_EVERY_S = 10.0
 _BAR_EVERY_S = 0.25

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as List
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 import numpy as np
@@ -23,60 +22,15 @@ from weft.errors import PromptError, ThreadError
 from weft.serve.batch import Batch
 from weft.serve.drafter import Drafter
 from weft.serve.driver import Driver
+from weft.serve.limits import EngineLimits, EngineStatistics
 from weft.serve.masks import MaskTable
 from weft.serve.runner import Runner, Sampled, Scored
 from weft.serve.sampler import Sampler
 from weft.serve.scheduler import Scheduler, Step
 from weft.serve.sequence import FinishReason, Purpose, Sequence
-from weft.types import BLOCK_TOKENS, Array
+from weft.types import Array
 
 _MOST_DEAD = 64  # finished requests among the deadlines, besides as many as are alive
-
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """Sizes that an engine is made for.
-
-    max_context: tokens of one request. num_blocks: of the KV cache. max_rows: of one step;
-    max_score_rows: of one that scores. max_running: requests that hold a seat at once. block_tokens: of a
-    block; where they are more than max_context, a text is one block whatever its length, as it is where a
-    model keeps a state of it.
-    """
-
-    max_context: int
-    num_blocks: int
-    max_rows: int = 512
-    max_score_rows: int = 64
-    max_running: int = 256
-    draft_max: int = 0
-    block_tokens: int = BLOCK_TOKENS
-
-    @property
-    def max_length(self) -> int:
-        """Most tokens that one request can have: of the context, and of the whole cache."""
-        return min(self.max_context, self.num_blocks * self.block_tokens)
-
-    @property
-    def max_seats(self) -> int:
-        """Most requests that run at once: each has a row in each step."""
-        return min(self.max_running, self.max_rows)
-
-    @property
-    def max_outputs(self) -> int:
-        """Most tokens that a step draws."""
-        return min(self.max_rows, max(self.max_running, self.draft_max and 1 + self.draft_max))
-
-
-@dataclass
-class EngineStatistics:
-    """Counts since the engine was made."""
-
-    num_steps: int = 0
-    num_rows: int = 0
-    num_tokens: int = 0  # answered
-    num_finished: int = 0
-    num_drafted: int = 0  # tokens guessed ahead
-    num_accepted: int = 0  # of these, that were right
 
 
 class Engine:

@@ -24,7 +24,8 @@ _ALL = np.uint32(0xFFFFFFFF)
 class MaskTable:
     """A mask for each seat: bit id % 32 of word id / 32 allows token id.
 
-    gate: of `weft.runtime.new_gate`, closed while masks are being written. words u32[seats * row_words, 1].
+    gate: with `begin()` and `end()`, as the native core has it; closed while masks are being written.
+    words u32[seats * row_words, 1].
     The engine's thread calls; a thread of the table's own writes.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from weft.runtime import Executable, new_gate
+from weft.runtime import Executable, native
 from weft.serve.runner import Inputs, Sampled, Scored
 from weft.serve.states import TextStates
 from weft.serve.team_split import TeamCalls, join_outputs, split_inputs
@@ -48,7 +48,7 @@ class PlanRunner:
         self._calls = TeamCalls(num_teams)
         self.tracer: Tracer | None = None
         self.states: TextStates | None = None
-        self.gate = new_gate()
+        self.gate = native().Gate()
 
     def generate(self, inputs: Inputs) -> Sampled:
         """Computes the rows and draws a token for each output row."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -17,11 +18,16 @@ from weft.server.body import read_struct
 from weft.server.errors import of_weft
 from weft.server.responses import DONE, event, reply
 from weft.server.run import Run
-from weft.server.sampling_fields import Count, SamplingFields, decoder_of
+from weft.server.sampling_fields import Count, decoder_of
 from weft.server.served import Served
 from weft.server.service import Service
 from weft.server.token_text import chosen_tokens
+from weft.server.tool_fields import ToolFields
+from weft.server.tool_prompt import knows_tools, with_tools
+from weft.server.tool_reader import ToolReader
+from weft.server.tools import ToolCall
 from weft.server.usage import usage_of
+from weft.tasks.chat import Chatter
 from weft.tasks.completion import Completion, Piece
 
 
@@ -42,7 +48,8 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
     annotations: list[Any] | None = None
     audio: None = None
     function_call: None = None
-    tool_calls: Annotated[list[Any], Meta(max_length=0)] | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
 
     @property
     def text(self) -> str:
@@ -50,14 +57,18 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
         content = self.content or ""
         return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
-    def plain(self) -> dict[str, str]:
-        """The message as a chat template has it."""
+    def plain(self) -> dict[str, Any]:
+        """The message as a chat template has it. Raises ApiError for calls that are none."""
         role = "system" if self.role == "developer" else self.role
         named = {"name": self.name} if self.name is not None else {}
-        return {"role": role, "content": self.text, **named}
+        plain: dict[str, Any] = {"role": role, "content": self.text, **named}
+        if self.tool_calls:
+            calls = [{"type": "function", "function": call.function.plain()} for call in self.tool_calls]
+            plain["tool_calls"] = calls
+        return plain
 
 
-class ChatRequest(SamplingFields, kw_only=True):
+class ChatRequest(ToolFields, kw_only=True):
     """The body of the request."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
@@ -83,7 +94,12 @@ async def chat_completions(request: Request) -> Response:
     service: Service = request.app.state.service
     body: ChatRequest = await read_struct(request, CHAT_DECODER, service.config.max_body_bytes)
     length = sum(len(message.text) for message in body.messages)
-    work = await service.prepare(body.num_choices, length, lambda: ChatWork(service.served, body))
+    work = await service.prepare(
+        body.num_choices,
+        length,
+        lambda: ChatWork(service.served, body),
+        takes_long=body.is_constrained,
+    )
     run = service.run(work.sequences, streams=bool(body.stream))
     events = work.events(run) if body.stream else None
     return await reply(request, run, events, work.whole)
@@ -108,22 +124,14 @@ class ChatWork:
         adapter = served.adapter(body.model)
         try:
             params = model.generator.sampling(body.settings())
-            tokens = model.chatter.tokens([message.plain() for message in body.messages])
+            tokens = _prompt(model.chatter, body)
             self.sequences = model.generator.choices(tokens, params, body.num_choices, adapter)
         except WeftError as error:
             raise of_weft(error, (*body.__struct_fields__,)) from error
 
     def whole(self, completions: list[Completion]) -> dict[str, Any]:
         """All answers, those to `sequences`, as one object."""
-        choices = [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": completion.text, "refusal": None},
-                "logprobs": self._logprobs(completion),
-                "finish_reason": completion.finish_reason,
-            }
-            for index, completion in enumerate(completions)
-        ]
+        choices = [self._choice(index, completion) for index, completion in enumerate(completions)]
         return {
             **self._head,
             "object": "chat.completion",
@@ -131,14 +139,33 @@ class ChatWork:
             "usage": self._usage,
         }
 
+    def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": completion.text, "refusal": None}
+        reason: str | None = completion.finish_reason
+        if self._body.may_call:
+            reader = ToolReader()
+            reader.push(completion.text, is_last=True)
+            reason = _reason(reason, reader)
+            message["content"] = reader.text or (None if reader.calls else "")
+            if reader.calls:
+                message["tool_calls"] = [call.plain() for call in reader.calls]
+        return {
+            "index": index,
+            "message": message,
+            "logprobs": self._logprobs(completion),
+            "finish_reason": reason,
+        }
+
     async def events(self, run: Run) -> AsyncIterator[bytes]:
         """The answers as server-sent events."""
         for index in range(len(run.answers)):
             yield self._chunk(index, {"role": "assistant", "content": ""})
+        readers = [ToolReader() for _ in run.answers]
         async for index, piece in run.pieces():
-            if piece.text or piece.finish_reason or piece.logprobs:
-                delta = {"content": piece.text} if piece.text or not piece.finish_reason else {}
-                yield self._chunk(index, delta, piece)
+            if not (piece.text or piece.finish_reason or piece.logprobs):
+                continue
+            for chunk in self._chunks(index, readers[index], piece):
+                yield chunk
         if self._body.wants_usage:
             last = {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": self._usage}
             yield event(last)
@@ -148,7 +175,21 @@ class ChatWork:
     def _usage(self) -> dict[str, Any]:
         return usage_of(len(self.sequences[0].prompt), self.sequences)
 
-    def _chunk(self, index: int, delta: dict[str, str], piece: Piece | None = None) -> bytes:
+    def _chunks(self, index: int, reader: ToolReader, piece: Piece) -> Iterator[bytes]:
+        """The events of a piece; its log-probabilities and the end of the answer are in the last one."""
+        if not self._body.may_call:
+            delta = {"content": piece.text} if piece.text or not piece.finish_reason else {}
+            yield self._chunk(index, delta, piece)
+            return
+        is_last = piece.finish_reason is not None
+        deltas = reader.push(piece.text, is_last=is_last)
+        for delta in deltas[:-1]:
+            yield self._chunk(index, delta)
+        if deltas or is_last or piece.logprobs:
+            ending = replace(piece, finish_reason=_reason(piece.finish_reason, reader))
+            yield self._chunk(index, deltas[-1] if deltas else {}, ending)
+
+    def _chunk(self, index: int, delta: dict[str, Any], piece: Piece | None = None) -> bytes:
         choice = {
             "index": index,
             "delta": delta,
@@ -164,3 +205,16 @@ class ChatWork:
         if part.logprobs is None:
             return None
         return {"content": chosen_tokens(self._tokenizer, part), "refusal": None}
+
+
+def _prompt(chatter: Chatter, body: ChatRequest) -> list[int]:
+    """The conversation with the tools that are offered, by the template where it knows of them."""
+    messages = [message.plain() for message in body.messages]
+    tools = body.offered()
+    if knows_tools(chatter.template):
+        return chatter.tokens(messages, tools=body.plain_tools() or None)
+    return chatter.tokens(with_tools(messages, tools))
+
+
+def _reason(reason: str | None, reader: ToolReader) -> str | None:
+    return "tool_calls" if reason == "stop" and reader.has_called else reason

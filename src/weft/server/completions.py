@@ -11,12 +11,13 @@ from starlette.responses import Response
 
 from weft.errors import WeftError
 from weft.serve.sequence import Sequence
+from weft.server.answer_format import ConstraintFields
 from weft.server.body import read_struct
 from weft.server.completion_writer import CompletionWriter, PromptEcho
 from weft.server.errors import ApiError, of_weft
 from weft.server.responses import DONE, event, reply
 from weft.server.run import Run
-from weft.server.sampling_fields import SamplingFields, decoder_of
+from weft.server.sampling_fields import decoder_of
 from weft.server.served import Served
 from weft.server.service import Service
 from weft.server.usage import usage_of
@@ -28,7 +29,7 @@ DEFAULT_MAX_TOKENS = 16  # OpenAI's
 MAX_PROMPTS = 1024
 
 
-class CompletionRequest(SamplingFields, kw_only=True):
+class CompletionRequest(ConstraintFields, kw_only=True):
     """The body of the request. prompt: a text, token ids, or a list of either."""
 
     prompt: str | Annotated[list[str | int | list[int]], Meta(min_length=1, max_length=1 << 20)]
@@ -77,7 +78,12 @@ async def completions(request: Request) -> Response:
     prompts = body.prompts()
     length = sum(map(len, prompts))
     count = len(prompts) * body.num_choices
-    work = await service.prepare(count, length, lambda: CompletionWork(service.served, body))
+    work = await service.prepare(
+        count,
+        length,
+        lambda: CompletionWork(service.served, body),
+        takes_long=body.is_constrained,
+    )
     run = service.run(work.sequences, streams=bool(body.stream))
     events = work.events(run) if body.stream else None
     return await reply(request, run, events, work.whole)

@@ -67,10 +67,15 @@ class Service:
         if self.num_unfinished + num_answers > limit:
             raise overloaded(f"{self.num_unfinished} answers under way of at most {limit}")
 
-    async def prepare(self, num_answers: int, length: int, make: Callable[[], T]) -> T:
-        """What `make` gives for texts of `length` characters; meanwhile the answers' places are kept."""
+    async def prepare(
+        self, num_answers: int, length: int, make: Callable[[], T], *, takes_long: bool = False
+    ) -> T:
+        """What `make` gives for texts of `length` characters; meanwhile the answers' places are kept.
+
+        takes_long: whether it does for another reason.
+        """
         self.check_room(num_answers)
-        if length <= INLINE_CHARACTERS:
+        if length <= INLINE_CHARACTERS and not takes_long:
             return make()
         self._admitting += num_answers
         try:

@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 
 FinishReason = Literal["stop", "length", "timeout"]
+ChatFinishReason = Literal["stop", "length", "timeout", "tool_calls"]
 
 
 class Shape(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -64,12 +65,28 @@ class ChatLogprobs(Shape):
     refusal: None
 
 
+class Called(Shape):
+    """A function and its arguments, JSON as a text."""
+
+    name: str
+    arguments: str
+
+
+class AnswerCall(Shape):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: Called
+
+
 class AnswerMessage(Shape):
-    """The model's turn."""
+    """The model's turn: a text, or calls of tools."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    tool_calls: list[AnswerCall] | UnsetType = UNSET
 
 
 class ChatChoice(Shape):
@@ -78,7 +95,7 @@ class ChatChoice(Shape):
     index: int
     message: AnswerMessage
     logprobs: ChatLogprobs | None
-    finish_reason: FinishReason
+    finish_reason: ChatFinishReason
 
 
 class ChatCompletion(Shape):
@@ -93,11 +110,28 @@ class ChatCompletion(Shape):
     usage: Usage
 
 
+class CalledDelta(Shape):
+    """The name with the first delta of a call, then more of the arguments."""
+
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
+class CallDelta(Shape):
+    """What the call `index` grew by; its first delta has the id."""
+
+    index: int
+    function: CalledDelta
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+
+
 class ChatDelta(Shape):
     """What a message grew by."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    tool_calls: list[CallDelta] | UnsetType = UNSET
 
 
 class ChatChunkChoice(Shape):
@@ -106,7 +140,7 @@ class ChatChunkChoice(Shape):
     index: int
     delta: ChatDelta
     logprobs: ChatLogprobs | None
-    finish_reason: FinishReason | None
+    finish_reason: ChatFinishReason | None
 
 
 class ChatChunk(Shape):

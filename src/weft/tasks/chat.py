@@ -18,14 +18,14 @@ MIN_ANSWER_TOKENS = 256  # room that a conversation leaves for its next answer, 
 
 
 class Chatter:
-    """Answers conversations by the model's chat template. Any thread may use it.
+    """Answers conversations by the model's chat template, whose source is `template`. Any thread may use it.
 
     Raises TokenizerError at the first use where the model has no template.
     """
 
     def __init__(self, generator: Generator, template: str | None) -> None:
         self.generator = generator
-        self._source = template
+        self.template = template
         self._template: ChatTemplate | None = None
 
     def chat(self, messages: str | List[Message], adapter: int = 0, **sampling: Any) -> Completion:
@@ -49,11 +49,11 @@ class Chatter:
 
     def _compiled(self) -> ChatTemplate:
         if self._template is None:
-            if self._source is None:
+            if self.template is None:
                 raise TokenizerError(
                     "Expected a model with a chat template, got one without; use generate, or a chat model."
                 )
-            self._template = ChatTemplate.of(self._source, self.generator.tokenizer)
+            self._template = ChatTemplate.of(self.template, self.generator.tokenizer)
         return self._template
 
 

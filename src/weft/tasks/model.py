@@ -19,8 +19,9 @@ from weft.models.config import ModelConfig
 from weft.models.loader import LoadedModel, load_model
 from weft.plan import Plan
 from weft.runtime import Executable, KvCache, Pool, compile
-from weft.serve.engine import Engine, EngineLimits
+from weft.serve.engine import Engine
 from weft.serve.kv_budget import plan_kv_budget
+from weft.serve.limits import EngineLimits
 from weft.serve.masks import MaskTable
 from weft.serve.plan_runner import PlanRunner
 from weft.serve.sampling import SamplingParams
