@@ -122,3 +122,27 @@ def test_ctrl_c_keeps_what_has_come(weft: Weft, tiny: Path) -> None:
         text, said = first + running.stdout.read(), running.stderr.read().decode()
         assert running.wait() == 130
     assert text.endswith(b"\n") and "cancelled" in said and said.endswith("weft: interrupted\n")
+
+
+def test_answers_of_a_schema_an_expression_or_a_grammar(weft: Weft, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"type": "integer", "minimum": 7, "maximum": 99}')
+    (tmp_path / "grammar").write_text('root ::= "ja" | "nein"')
+    for seed in ("1", "2"):
+        number = answer(weft, tiny, "--json-schema", tmp_path / "schema.json", "--seed", seed)["text"]
+        assert json.loads(number) in range(7, 100)
+        assert answer(weft, tiny, "--grammar", tmp_path / "grammar", "--seed", seed)["text"] in ("ja", "nein")
+        assert answer(weft, tiny, "--regex", "[ab] c{2}", "--seed", seed)["text"] in ("a cc", "b cc")
+    assert answer(weft, tiny, env={"WEFT_REGEX": "yes|no"})["text"] in ("yes", "no")
+
+
+def test_what_an_answer_cannot_be_held_to_is_wrong_usage(weft: Weft, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"not": {"type": "string"}}')
+    (tmp_path / "grammar").write_text("start: nothing")
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    run = ("generate", "-m", tiny, "-p", "x")
+    assert '"not"' in weft.fails(2, *run, "--json-schema", tmp_path / "schema.json")
+    assert "nothing" in weft.fails(2, *run, "--grammar", tmp_path / "grammar")
+    assert "unclosed group" in weft.fails(2, *run, "--regex", "a(")
+    assert "one of" in weft.fails(2, *run, "--regex", "a", "--grammar", tmp_path / "grammar")
+    for name in ("bytes", "none"):
+        assert "file of text" in weft.fails(2, *run, "--json-schema", tmp_path / name)
