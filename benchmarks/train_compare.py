@@ -104,7 +104,8 @@ def take_turns(
             for name, process in processes.items():
                 answers[name].append(process.train(STEPS[work], options.turn))
                 say(f"round {number + 1} {work} {name}: {answers[name][-1]}")
-        limit = processes["weft"].ask(limit=True)
+        limit = processes["weft"].undisturbed(options.turn, limit=True)
+    limit.pop("foreign_share", None)
     return {name: join(found) for name, found in answers.items()}, limit
 
 

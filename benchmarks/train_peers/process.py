@@ -44,20 +44,24 @@ class TrainerProcess:
 
     def train(self, steps: int, turn: "TurnRules") -> dict[str, Any]:
         """Train `steps` steps undisturbed, and tell how much of the machine others used meanwhile."""
+        return self.undisturbed(turn, steps=steps)
+
+    def undisturbed(self, turn: "TurnRules", **request: Any) -> dict[str, Any]:
+        """Return the answer to a request, and the share of the machine that others used meanwhile."""
+        begin = time.perf_counter()
         with turn.lock.hold():
             if turn.is_realtime:
                 set_realtime(family(self.process.pid), True)
             before = Load.now(self.cpu_seconds)
-            answer = self.ask(steps=steps)
-            if "error" in answer:
-                return answer
-            share = before.foreign_share(Load.now(self.cpu_seconds))
-            if turn.is_realtime:
-                set_realtime(family(self.process.pid), False)
+            answer = self.ask(**request)
+            if "error" not in answer:
+                answer["foreign_share"] = before.foreign_share(Load.now(self.cpu_seconds))
+                if turn.is_realtime:
+                    set_realtime(family(self.process.pid), False)
         if turn.rest:
             turn.lock.release()
-            time.sleep(turn.rest * sum(answer["seconds"]))
-        return answer | {"foreign_share": share}
+            time.sleep(turn.rest * (time.perf_counter() - begin))
+        return answer
 
     def cpu_seconds(self) -> float:
         """Return the processor time of the trainer and its other processes."""
