@@ -1,6 +1,6 @@
 // How fast products with packed weights are, against what this machine's arithmetic and memory allow.
 //
-//   bench_matmul [kind] [threads] [rows] [isa]     kind: q4, q8, bf16, f16, f32 or all; rows 0: several
+//   bench_matmul [kind] [threads] [rows] [isa] [KiB]  kind: q4, q8, bf16, f16, f32 or all; rows 0: several
 //
 // The shapes are those of a layer of SmolLM2-135M and of its head. Each case is checked against the serial loop
 // of tests/native/matmul_problem.h before it is timed; medians over runs that walk through more weights than the
@@ -36,7 +36,7 @@ constexpr WeightKind kKinds[] = {{"q4", BlockKind::kQ4_1, &MachineLimits::q4_flo
                                  {"f16", BlockKind::kF16, &MachineLimits::f32_flops},
                                  {"f32", BlockKind::kF32, &MachineLimits::f32_flops}};
 constexpr int64_t kRows[] = {1, 2, 4, 8, 16, 64, 512};
-constexpr int64_t kWeightBytes = int64_t{80} << 20;  // more than a last-level cache
+int64_t kWeightBytes = int64_t{80} << 20;  // more than a last-level cache, unless the fifth argument says otherwise, in KiB
 
 struct Timing {
   double us, gop_s, gb_s;
@@ -113,6 +113,7 @@ int main(int argc, char** argv) {
   const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
   const int64_t rows = argc > 3 ? std::atoll(argv[3]) : 0;
   const Kernels& kernels = argc > 4 ? kernels_for(argv[4]) : default_kernels();
+  if (argc > 5) kWeightBytes = std::atoll(argv[5]) << 10;
   Pool pool(threads, 1);
   Team& team = pool.team(0);
   const MachineLimits limits = measure_limits(team, kernels);

@@ -45,7 +45,15 @@ int64_t rows_per_register_tile(int64_t queries) {
   return (queries + tiles - 1) / tiles;
 }
 
+// Asks for the queries of all rows at once: they were written by others, each row a stride from the one before.
+void ask_for_queries(const AttentionTile& tile) {
+  const int64_t floats = tile.group * tile.head_dim;
+  for (int64_t row = 0; row < tile.num_rows; ++row)
+    for (int64_t i = 0; i < floats; i += 16) __builtin_prefetch(tile.queries + row * tile.query_stride + i);
+}
+
 void pack_queries(const AttentionTile& tile) {
+  ask_for_queries(tile);
   const int64_t queries = num_queries(tile), per_tile = rows_per_register_tile(queries);
   const float scale = tile.scale * 1.44269504088896341f;
   float* packed = workspace_of(tile).queries;

@@ -93,6 +93,7 @@ void multiply_panels(const Product& product, int64_t first, int64_t last, Scratc
     if (product.x.rows <= Few::kTileRows) {
       multiply_panel<Few>(product, panel, scratch);
     } else {
+      ask_for_outputs(product.epilogue, index, product.x.rows);
       multiply_panel<Many>(product, panel, scratch);
     }
     finish_rows(product.epilogue, scratch.sums, index, product.x.rows);

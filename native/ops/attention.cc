@@ -51,6 +51,7 @@ class Attention final : public Op {
   void run_whole(const OpArgs& args, const Placed& at, int64_t tile, int thread) const;
   void run_head(const OpArgs& args, const Placed& at, int64_t row, int64_t rows, int64_t kv_head, int thread) const;
   void attend(const OpArgs& args, const AttentionTile& tile, int64_t split, float* records) const;
+  void ask_for_output(const OpArgs& args, int64_t first_row, int64_t rows, int64_t kv_head) const;
   void merge_splits(const OpArgs& args, const Placed& at, int64_t kv_head) const;
   void finish(const OpArgs& args, const float* records, int64_t first_row, int64_t rows, int64_t kv_head) const;
 
@@ -236,6 +237,15 @@ void Attention::run_whole(const OpArgs& args, const Placed& at, int64_t tile, in
   for (int64_t head = first_head; head < end_head; ++head) run_head(args, at, row, rows, head, thread);
 }
 
+// So that finish() finds the lines that it writes.
+void Attention::ask_for_output(const OpArgs& args, int64_t first_row, int64_t rows, int64_t kv_head) const {
+  const int64_t floats = shape_.group * shape_.head_dim;
+  for (int64_t row = first_row; row < first_row + rows; ++row) {
+    const float* out = args.out[0].f32_row(row) + kv_head * floats;
+    for (int64_t i = 0; i < floats; i += 16) __builtin_prefetch(out + i, 1);
+  }
+}
+
 void Attention::run_head(const OpArgs& args, const Placed& at, int64_t row, int64_t rows, int64_t kv_head,
                          int thread) const {
   const AttentionTile tile = tile_of(args, at, row, rows, kv_head, thread);
@@ -245,6 +255,7 @@ void Attention::run_head(const OpArgs& args, const Placed& at, int64_t row, int6
   const int64_t first = tile.window > 0 ? std::max<int64_t>(0, tile.first_position - tile.window + 1) : 0;
   const int64_t first_split = first / kSplitTokens, end_split = (tile.first_position + rows - 1) / kSplitTokens + 1;
   args.kernels->attention->pack_queries(tile);
+  ask_for_output(args, at.rows.first_row + row, rows, kv_head);
   attend(args, tile, first_split, total);
   for (int64_t split = first_split + 1; split < end_split; ++split) {
     attend(args, tile, split, records);

@@ -95,7 +95,8 @@ class Linear final : public Op {
 
   void run_tile(int phase, int64_t tile, const OpArgs& args, int thread) const override {
     if (phase == 0) return pack_tile(tile, args, thread);
-    const ProductTile place = tiles(args).at(tile);
+    const ProductTiles shares = tiles(args);
+    const ProductTile place = shares.at(tile);
     const int64_t rows = args.in[x_].rows;
     RowBlock blocks[kMaxForms];
     if (is_few(rows)) {
@@ -103,7 +104,9 @@ class Linear final : public Op {
     } else {
       blocks_at(shared_block(args, place.block), last_row(rows, place.block) - first_row(rows, place.block), blocks);
     }
-    multiply(place, args, args.scratch[thread], blocks);
+    shares.each_part(place, [&](size_t part, int64_t first, int64_t last) {
+      multiply(part, first, last, place.block, args, args.scratch[thread], blocks);
+    });
   }
 
  private:
@@ -182,13 +185,15 @@ class Linear final : public Op {
     }
   }
 
-  void multiply(const ProductTile& place, const OpArgs& args, const ThreadScratch& scratch, const RowBlock* blocks) const {
-    const WeightPart& part = weight_->parts()[static_cast<size_t>(place.part)];
-    const int64_t row = is_few(args.in[x_].rows) ? 0 : first_row(args.in[x_].rows, place.block);
+  // Panels [first, last) of a part times the rows of a block.
+  void multiply(size_t part_index, int64_t first, int64_t last, int64_t block, const OpArgs& args,
+                const ThreadScratch& scratch, const RowBlock* blocks) const {
+    const WeightPart& part = weight_->parts()[part_index];
+    const int64_t row = is_few(args.in[x_].rows) ? 0 : first_row(args.in[x_].rows, block);
     const Matrix& out = args.out[0];
     Product product;
     product.weight = weight_->panels(part);
-    product.x = blocks[form_of_part_[static_cast<size_t>(place.part)]];
+    product.x = blocks[form_of_part_[part_index]];
     product.epilogue = {activation_, out_scale_, bias_ ? bias_->data() + part.first_output : nullptr, nullptr, 0,
                         out.f32_row(row) + part.first_output, out.row_stride,
                         is_gate(activation_) ? part.n / 2 : part.n, false};
@@ -196,7 +201,7 @@ class Linear final : public Op {
       product.epilogue.residual = args.in[residual_].f32_row(row) + part.first_output;
       product.epilogue.residual_stride = args.in[residual_].row_stride;
     }
-    kernels_.multiply(&product, place.first_panel, place.last_panel, scratch.data);
+    kernels_.multiply(&product, first, last, scratch.data);
   }
 
   const MatmulKernels& kernels_;

@@ -15,30 +15,22 @@ constexpr double kProductsPerNs = 80;
 
 ProductTiles::ProductTiles(const Weight& weight, int64_t rows, int64_t num_blocks, int num_threads)
     : weight_(weight), num_blocks_(num_blocks) {
-  int64_t panels = 0;
-  for (const WeightPart& part : weight.parts()) panels += part.num_panels;
+  for (const WeightPart& part : weight.parts()) num_panels_ += part.num_panels;
   const double products = static_cast<double>(rows) / static_cast<double>(num_blocks) *
                           static_cast<double>(weight.k() * kPanelColumns);
-  const double panel_ns = std::max(static_cast<double>(weight.bytes()) / static_cast<double>(panels) / kBytesPerNs,
-                                   products / kProductsPerNs);
+  const double panel_ns = std::max(
+      static_cast<double>(weight.bytes()) / static_cast<double>(num_panels_) / kBytesPerNs, products / kProductsPerNs);
   const int64_t by_time = static_cast<int64_t>(kTileNs / panel_ns) + 1;
-  const int64_t by_count = panels * num_blocks / (kTilesPerThread * num_threads);
-  const int64_t most = (panels + num_threads - 1) / num_threads;
-  panels_per_tile_ = std::max<int64_t>(1, std::min(std::max(by_time, by_count), most));
-  for (const WeightPart& part : weight.parts()) count_ += ranges(part) * num_blocks_;
-}
-
-int64_t ProductTiles::ranges(const WeightPart& part) const {
-  return (part.num_panels + panels_per_tile_ - 1) / panels_per_tile_;
+  const int64_t by_count = num_panels_ * num_blocks / (kTilesPerThread * num_threads);
+  const int64_t panels_per_tile = std::max(by_time, by_count);
+  // As many ranges for each thread, or one of them works while the others wait for it.
+  const int64_t wanted = (num_panels_ + panels_per_tile - 1) / panels_per_tile;
+  num_ranges_ = std::min(num_panels_, (wanted + num_threads - 1) / num_threads * num_threads);
 }
 
 ProductTile ProductTiles::at(int64_t tile) const {
-  int64_t part = 0;
-  while (tile >= ranges(weight_.parts()[static_cast<size_t>(part)]) * num_blocks_)
-    tile -= ranges(weight_.parts()[static_cast<size_t>(part++)]) * num_blocks_;
-  const WeightPart& place = weight_.parts()[static_cast<size_t>(part)];
-  const int64_t count = ranges(place), range = tile / num_blocks_;
-  return {part, range * place.num_panels / count, (range + 1) * place.num_panels / count, tile % num_blocks_};
+  const int64_t range = tile / num_blocks_;
+  return {range * num_panels_ / num_ranges_, (range + 1) * num_panels_ / num_ranges_, tile % num_blocks_};
 }
 
 }  // namespace weft

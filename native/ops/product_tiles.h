@@ -3,34 +3,45 @@
 
 #include <stdint.h>
 
+#include <algorithm>
+
 #include "ops/weight.h"
 
 namespace weft {
 
-// Panels [first_panel, last_panel) of a part times the rows of a block.
+// Panels [first_panel, last_panel) of a weight, counted over its parts, times the rows of a block.
 struct ProductTile {
-  int64_t part;
   int64_t first_panel;
   int64_t last_panel;
   int64_t block;
 };
 
-// A few tiles a thread, none much shorter than it takes to hand one out. All blocks of a range of panels are
-// neighbours, so that a thread meets the panels again while they are in its cache.
+// A few tiles a thread, as many for each, none much shorter than it takes to hand one out. All blocks of a range
+// of panels are neighbours, so that a thread meets the panels again while they are in its cache.
 class ProductTiles {
  public:
   ProductTiles(const Weight& weight, int64_t rows, int64_t num_blocks, int num_threads);
 
-  int64_t count() const { return count_; }
+  int64_t count() const { return num_ranges_ * num_blocks_; }
   ProductTile at(int64_t tile) const;
 
- private:
-  int64_t ranges(const WeightPart& part) const;
+  // visit(index of a part, its first panel, its last) for the panels of `tile` in each part.
+  template <class Visit>
+  void each_part(const ProductTile& tile, const Visit& visit) const {
+    int64_t first = 0;  // panel of the part
+    for (size_t i = 0; i < weight_.parts().size() && first < tile.last_panel; ++i) {
+      const int64_t panels = weight_.parts()[i].num_panels;
+      const int64_t begin = std::max(first, tile.first_panel), end = std::min(first + panels, tile.last_panel);
+      if (begin < end) visit(i, begin - first, end - first);
+      first += panels;
+    }
+  }
 
+ private:
   const Weight& weight_;
   const int64_t num_blocks_;
-  int64_t panels_per_tile_ = 1;
-  int64_t count_ = 0;
+  int64_t num_panels_ = 0;
+  int64_t num_ranges_ = 1;
 };
 
 }  // namespace weft

@@ -128,15 +128,19 @@ class StatefulLstm final : public Op {
   }
 
   void multiply(int64_t active, int64_t tile, const OpArgs& args, int thread) const {
-    const ProductTile place = tiles(active, args).at(tile);
-    const WeightPart& part = weight_->parts()[static_cast<size_t>(place.part)];
+    const ProductTiles shares = tiles(active, args);
+    const ProductTile place = shares.at(tile);
     Product product = {};
-    product.weight = weight_->panels(part);
     product.x = block(place.block, active, args);
-    product.epilogue = {Activation::kNone, 1.0f, nullptr, nullptr, 0,
-                        products(place.block * kBlockRows, args) + part.first_output,
-                        static_cast<int64_t>(gates_bytes() / sizeof(float)), part.n, false};
-    kernels_.multiply(&product, place.first_panel, place.last_panel, args.scratch[thread].data);
+    product.epilogue = {Activation::kNone, 1.0f, nullptr, nullptr, 0, nullptr,
+                        static_cast<int64_t>(gates_bytes() / sizeof(float)), 0, false};
+    shares.each_part(place, [&](size_t index, int64_t first, int64_t last) {
+      const WeightPart& part = weight_->parts()[index];
+      product.weight = weight_->panels(part);
+      product.epilogue.out = products(place.block * kBlockRows, args) + part.first_output;
+      product.epilogue.columns = part.n;
+      kernels_.multiply(&product, first, last, args.scratch[thread].data);
+    });
   }
 
   void run_cell(int64_t step, int64_t slot, const OpArgs& args, int thread) const {
