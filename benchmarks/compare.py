@@ -136,6 +136,7 @@ def machine() -> dict[str, Any]:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Run the chosen parts, print their tables, and return everything."""
+    os.environ["WEFT_PEER_DRAFT_MAX"] = str(options.draft_max)
     places = Places.from_environment()
     four_bit = places.weft(f"{MODEL}.Q4_1.gguf")
     rounds = rounds_of(options)
@@ -147,6 +148,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "command": command,
         "rounds": options.rounds,
         "tuned": not options.quick,
+        "draft_max": options.draft_max,
     }
     if "peers" in options.parts:
         result["peers"] = {}
@@ -197,6 +199,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--attempts", type=int, default=Rounds.attempts, help="runs until one is undisturbed")
     parser.add_argument(
         "--quick", action="store_true", help="try nothing: the likeliest settings, the most threads"
+    )
+    parser.add_argument(
+        "--draft-max", type=int, default=0, help="tokens that weft may guess ahead in a step; by default none"
     )
     parser.add_argument("--lock", type=Path, help="hold this file's lock around each measurement")
     parser.add_argument(

@@ -1,5 +1,6 @@
 """weft itself, behind the same interface as its peers: `--model` is anything that `weft.load` takes."""
 
+import os
 from collections.abc import Sequence
 
 from protocol import Settings, Tokens, serve
@@ -27,8 +28,9 @@ class WeftPeer:
     ) -> Tokens:
         """Generate greedily with the public call, end-of-text ignored."""
         if threads != self.threads:
-            # Without guessing ahead: how fast a token is, not how well this text can be foreseen.
-            self.model = weft.load(self.path, threads=threads, draft_max=0)
+            # By default without guessing ahead: how fast a token is, not how well this text can be foreseen.
+            draft_max = int(os.environ.get("WEFT_PEER_DRAFT_MAX", "0"))
+            self.model = weft.load(self.path, threads=threads, draft_max=draft_max)
             self.threads = threads
         assert self.model is not None
         self.model.engine.forget_prefixes()  # a prompt is computed whole each time, as the peers do
