@@ -11,7 +11,8 @@ import pytest
 from tests.cli.run_weft import Weft
 from weft.errors import ConfigError
 from weft.tasks.load_client import Outcome, Target
-from weft.tasks.load_run import LoadConfig, percentile, span, summary
+from weft.tasks.load_config import LoadConfig, span
+from weft.tasks.load_run import percentile, summary
 
 SHORT = ("--requests", "12", "--prompt-tokens", "2-8", "--answer-tokens", "3-6")
 

@@ -58,7 +58,13 @@ def test_a_gated_block_becomes_two_products(r, h):
         ("linear", ["linear", "add"]),
     ]
     gated, down = plan.nodes[1:]
-    assert gated.op.attrs == {"norm": "rms_norm", "eps": 1e-5, "activation": "silu_gate", "compute": "f32"}
+    assert gated.op.attrs == {
+        "norm": "rms_norm",
+        "eps": 1e-5,
+        "activation": "silu_gate",
+        "compute": "f32",
+        "alternating": False,
+    }
     assert set(gated.operands) == {"x", "weight", "norm_weight"} and gated.outputs[0].type.columns == F
     # The sum is written over the summand that nobody needs any more.
     assert plan.placement.place(down.outputs[0]) == plan.placement.place(plan.nodes[0].outputs[0])
@@ -73,6 +79,7 @@ def test_gelu_and_layer_norm_fuse_with_their_biases(r, h):
         "eps": 1e-5,
         "activation": "gelu_tanh",
         "compute": "f32",
+        "alternating": False,
     }
     assert set(plan.nodes[1].operands) == {"x", "weight", "bias", "norm_weight", "norm_bias"}
 

@@ -11,7 +11,7 @@ import click
 
 from weft.cli.options import flag, given, model_flag, setting_flags
 from weft.config import EngineConfig
-from weft.tasks.load_run import LoadConfig
+from weft.tasks.load_config import LoadConfig
 from weft.train.config import TrainConfig
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from weft.tasks.load_run import Load, LoadConfig
+    from weft.tasks.load_config import LoadConfig
+    from weft.tasks.load_run import Load
 
 
 def loads_of(rates: str | None, at_once: str | None) -> list[Load]:
