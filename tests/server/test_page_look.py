@@ -40,7 +40,7 @@ def test_a_narrow_screen(browser: Any, server: Server) -> None:
         assert page.evaluate("document.querySelector('#scroll').scrollWidth") <= 320
         assert not page.is_visible("#sidebar")
         page.click("#open-sidebar")
-        assert page.is_visible("#conversations .conversation-open")
+        page.wait_for_selector("#conversations .conversation-open", state="visible")
         page.keyboard.press("Escape")
         page.wait_for_selector("#sidebar", state="hidden")
         for panel in ("threads", "settings"):
