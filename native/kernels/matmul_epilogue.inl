@@ -3,6 +3,10 @@ namespace weft::kernels::WEFT_KERNELS {
 
 namespace {
 
+inline bool is_gated(Activation activation) {
+  return activation == Activation::kSiluGate || activation == Activation::kGeluGate;
+}
+
 inline F32 activate(Activation activation, F32 x) {
   if (activation == Activation::kSiluGate) return silu(x);
   if (activation == Activation::kGeluErf) return gelu_erf(x);
@@ -60,8 +64,7 @@ void finish_gated_panel(const Epilogue& e, const float* sums, int64_t panel, int
 
 // Asks for the lines that finish_rows() reads and writes: a panel's columns of many rows, each a stride away.
 void ask_for_outputs(const Epilogue& e, int64_t panel, int64_t rows) {
-  const bool is_gated = e.activation == Activation::kSiluGate || e.activation == Activation::kGeluGate;
-  const int64_t columns = is_gated ? kPanelColumns / 2 : kPanelColumns;
+  const int64_t columns = is_gated(e.activation) ? kPanelColumns / 2 : kPanelColumns;
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t c = panel * columns; c < (panel + 1) * columns && c < e.columns; c += 16) {
       if (!e.streams) __builtin_prefetch(e.out + row * e.out_stride + c, 1);
@@ -71,7 +74,7 @@ void ask_for_outputs(const Epilogue& e, int64_t panel, int64_t rows) {
 }
 
 void finish_rows(const Epilogue& e, const float* sums, int64_t panel, int64_t rows) {
-  if (e.activation == Activation::kSiluGate || e.activation == Activation::kGeluGate) {
+  if (is_gated(e.activation)) {
     finish_gated_panel(e, sums, panel, rows);
   } else {
     finish_panel(e, sums, panel, rows);

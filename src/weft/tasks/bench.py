@@ -7,6 +7,7 @@ Every run's tokens are compared: a speed counts only for the right answer.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
@@ -67,16 +68,10 @@ FULL_ROUNDS = 5
 QUICK_ROUNDS = 3
 
 
-@dataclass
-class Speed:
-    """Tokens a second of a work with so many threads, one number a round; `least_s` is what the machine's
-    limits allow for the step that is measured.
-    """
+class Rates(ABC):
+    """What rounds of tokens a second come to, for those that hold them and know their limit."""
 
-    work: Work
-    threads: int
-    least_s: float
-    rounds: list[float] = field(default_factory=list)
+    rounds: list[float]
 
     @property
     def tokens_per_s(self) -> float:
@@ -89,15 +84,32 @@ class Speed:
         return (max(self.rounds) - min(self.rounds)) / self.tokens_per_s
 
     @property
+    @abstractmethod
     def limit_tokens_per_s(self) -> float:
         """What the machine's limits allow."""
-        tokens = self.work.batch * (self.work.prompt_tokens if self.work.is_prompt else 1)
-        return tokens / self.least_s
 
     @property
     def share(self) -> float:
         """The speed as a share of the limit."""
         return self.tokens_per_s / self.limit_tokens_per_s
+
+
+@dataclass
+class Speed(Rates):
+    """Tokens a second of a work with so many threads, one number a round; `least_s` is what the machine's
+    limits allow for the step that is measured.
+    """
+
+    work: Work
+    threads: int
+    least_s: float
+    rounds: list[float] = field(default_factory=list)
+
+    @property
+    def limit_tokens_per_s(self) -> float:
+        """What the machine's limits allow."""
+        tokens = self.work.batch * (self.work.prompt_tokens if self.work.is_prompt else 1)
+        return tokens / self.least_s
 
 
 def thread_counts(most: int) -> list[int]:

@@ -10,7 +10,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from statistics import median
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from weft.models.registry import read_config
 from weft.optimizer_runtime import OptimizerKernel
 from weft.plan.roofline import least_seconds
 from weft.runtime import Pool
+from weft.tasks.bench import Rates
 from weft.train.adapters import initial_adapter
 from weft.train.config import TrainConfig
 from weft.train.data.slices import Slice
@@ -77,7 +77,7 @@ def open_trained(model: str) -> TrainedModel:
 
 
 @dataclass
-class TrainSpeed:
+class TrainSpeed(Rates):
     """Tokens a second of each step with so many threads in so many teams; `least_s` is what the machine's
     limits allow for a step, `memory_bytes` what it needs at its peak.
     """
@@ -92,24 +92,9 @@ class TrainSpeed:
     losses: list[float] = field(default_factory=list)
 
     @property
-    def tokens_per_s(self) -> float:
-        """The median of the steps."""
-        return median(self.rounds)
-
-    @property
-    def spread(self) -> float:
-        """Between the slowest and the fastest step, as a share of the median."""
-        return (max(self.rounds) - min(self.rounds)) / self.tokens_per_s
-
-    @property
     def limit_tokens_per_s(self) -> float:
         """What the machine's limits allow."""
         return self.tokens / self.least_s
-
-    @property
-    def share(self) -> float:
-        """The speed as a share of the limit."""
-        return self.tokens_per_s / self.limit_tokens_per_s
 
 
 def team_counts(threads: int) -> list[int]:
