@@ -107,8 +107,8 @@ def test_refusals(server: Server) -> None:
     for param, change in {
         "previous_response_id": {"previous_response_id": "resp_1"},
         "store": {"store": True},
-        "tools": {"tools": [{"type": "web_search"}]},
-        "input[0].type": {"input": [{"type": "function_call", "role": "user", "content": "a"}]},
+        "tools[0].type": {"tools": [{"type": "web_search"}]},
+        "input[0].type": {"input": [{"type": "reasoning", "role": "user", "content": "a"}]},
         "input[0].content[0].type": {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
         "max_output_tokens": {"max_output_tokens": 0},
         "n": {"n": 2},

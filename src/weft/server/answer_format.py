@@ -37,20 +37,32 @@ class JsonSchemaFormat(Struct, forbid_unknown_fields=True, tag_field="type", tag
     json_schema: NamedSchema
 
 
-class ConstraintFields(SamplingFields, kw_only=True):
-    """OpenAI's `response_format` and, as vLLM has them, expressions and grammars. At most one is given."""
+class FlatSchemaFormat(Struct, forbid_unknown_fields=True, tag_field="type", tag="json_schema", kw_only=True):
+    """JSON of a schema, as /v1/responses says it."""
 
-    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class GuidedFields(SamplingFields, kw_only=True):
+    """Expressions, grammars and schemas as vLLM has them. At most one constraint is given."""
+
     regex: str | None = None
     guided_regex: str | None = None
     grammar: str | None = None
     guided_grammar: str | None = None
     guided_json: str | dict[str, Any] | None = None
 
+    def given_constraints(self) -> dict[str, Any]:
+        """The fields that constrain the answer, those that were given."""
+        return {name: value for name in _GUIDED if (value := getattr(self, name)) is not None}
+
     @property
     def is_constrained(self) -> bool:
         """Whether there may be a constraint to prepare, which takes its time."""
-        return any(getattr(self, name) is not None for name in _FIELDS)
+        return bool(self.given_constraints())
 
     def sampling(self) -> dict[str, Any]:
         """The fields that were given, by the names of `weft.SamplingParams`. Raises ApiError."""
@@ -61,18 +73,32 @@ class ConstraintFields(SamplingFields, kw_only=True):
 
     def constraint(self) -> Constraint | None:
         """What the whole answer must be, where that is said. Raises ApiError, with the field."""
-        given = [name for name in _FIELDS if getattr(self, name) is not None]
-        if isinstance(self.response_format, TextFormat):
-            given.remove("response_format")
+        given = self.given_constraints()
         if not given:
             return None
-        if len(given) > 1:
+        field, *others = given
+        if others:
             raise ApiError(
                 400,
                 f"Expected one constraint, got {' and '.join(given)}; leave all but one out.",
-                param=given[1],
+                param=others[0],
             )
-        return checked(given[0], lambda: _constraint_of(given[0], getattr(self, given[0])))
+        return checked(field, lambda: _constraint_of(field, given[field]))
+
+
+class ConstraintFields(GuidedFields, kw_only=True):
+    """OpenAI's `response_format` beside them."""
+
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+
+    def given_constraints(self) -> dict[str, Any]:
+        """The fields that constrain the answer, those that were given."""
+        return given_format("response_format", self.response_format) | super().given_constraints()
+
+
+def given_format(field: str, value: Any) -> dict[str, Any]:
+    """The format of an answer under its field's name, unless it is free text."""
+    return {} if value is None or isinstance(value, TextFormat) else {field: value}
 
 
 def checked(field: str, make: Any) -> Constraint:
@@ -92,11 +118,13 @@ def _constraint_of(field: str, value: Any) -> Constraint:
         case JsonSchemaFormat():
             schema = value.json_schema.schema
             return Constraint(ConstraintKind.JSON_SCHEMA, "{}" if schema is None else schema_text(schema))
+        case FlatSchemaFormat():
+            return Constraint(ConstraintKind.JSON_SCHEMA, schema_text(value.schema))
     if field == "guided_json":
         return Constraint(ConstraintKind.JSON_SCHEMA, schema_text(value))
     return Constraint(ConstraintKind.REGEX if "regex" in field else ConstraintKind.GRAMMAR, value)
 
 
-_FIELDS = tuple(
-    name for name in ConstraintFields.__struct_fields__ if name not in SamplingFields.__struct_fields__
+_GUIDED = tuple(
+    name for name in GuidedFields.__struct_fields__ if name not in SamplingFields.__struct_fields__
 )

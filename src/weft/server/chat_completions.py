@@ -23,11 +23,10 @@ from weft.server.served import Served
 from weft.server.service import Service
 from weft.server.token_text import chosen_tokens
 from weft.server.tool_fields import ToolFields
-from weft.server.tool_prompt import knows_tools, with_tools
+from weft.server.tool_prompt import prompt_of
 from weft.server.tool_reader import ToolReader
 from weft.server.tools import ToolCall
 from weft.server.usage import usage_of
-from weft.tasks.chat import Chatter
 from weft.tasks.completion import Completion, Piece
 
 
@@ -114,6 +113,7 @@ class ChatWork:
     def __init__(self, served: Served, body: ChatRequest) -> None:
         model = served.model
         self._body = body
+        self._may_call = body.offer.may_call
         self._tokenizer = model.tokenizer
         self._head = {
             "id": "chatcmpl-" + secrets.token_hex(12),
@@ -124,7 +124,8 @@ class ChatWork:
         adapter = served.adapter(body.model)
         try:
             params = model.generator.sampling(body.settings())
-            tokens = _prompt(model.chatter, body)
+            messages = [message.plain() for message in body.messages]
+            tokens = prompt_of(model.chatter, messages, body.offer.offered())
             self.sequences = model.generator.choices(tokens, params, body.num_choices, adapter)
         except WeftError as error:
             raise of_weft(error, (*body.__struct_fields__,)) from error
@@ -142,7 +143,7 @@ class ChatWork:
     def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": completion.text, "refusal": None}
         reason: str | None = completion.finish_reason
-        if self._body.may_call:
+        if self._may_call:
             reader = ToolReader()
             reader.push(completion.text, is_last=True)
             reason = _reason(reason, reader)
@@ -177,7 +178,7 @@ class ChatWork:
 
     def _chunks(self, index: int, reader: ToolReader, piece: Piece) -> Iterator[bytes]:
         """The events of a piece; its log-probabilities and the end of the answer are in the last one."""
-        if not self._body.may_call:
+        if not self._may_call:
             delta = {"content": piece.text} if piece.text or not piece.finish_reason else {}
             yield self._chunk(index, delta, piece)
             return
@@ -205,15 +206,6 @@ class ChatWork:
         if part.logprobs is None:
             return None
         return {"content": chosen_tokens(self._tokenizer, part), "refusal": None}
-
-
-def _prompt(chatter: Chatter, body: ChatRequest) -> list[int]:
-    """The conversation with the tools that are offered, by the template where it knows of them."""
-    messages = [message.plain() for message in body.messages]
-    tools = body.offered()
-    if knows_tools(chatter.template):
-        return chatter.tokens(messages, tools=body.plain_tools() or None)
-    return chatter.tokens(with_tools(messages, tools))
 
 
 def _reason(reason: str | None, reader: ToolReader) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from weft.server.response_input import FlatFunction, NamedFunction, TextOptions
 from weft.server.shapes import ChosenToken, Shape
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
@@ -18,14 +19,23 @@ class OutputText(Shape):
     logprobs: list[ChosenToken]
 
 
-class OutputMessage(Shape):
+class OutputMessage(Shape, tag_field="type", tag="message"):
     """The model's turn."""
 
     id: str
-    type: Literal["message"]
     role: Literal["assistant"]
     status: Status
     content: list[OutputText]
+
+
+class FunctionCall(Shape, tag_field="type", tag="function_call"):
+    """A call of a function that was offered; `arguments` is JSON as a text."""
+
+    id: str
+    status: Status
+    call_id: str
+    name: str
+    arguments: str
 
 
 class InputTokensDetails(Shape):
@@ -80,11 +90,11 @@ class ResponseObject(Shape):
     top_p: float
     top_logprobs: int
     metadata: dict[str, str]
-    output: list[OutputMessage]
+    output: list[OutputMessage | FunctionCall]
     usage: ResponseUsage | None
-    text: dict[str, dict[str, str]]
-    tools: list[Any]
-    tool_choice: Literal["none", "auto"]
+    text: TextOptions
+    tools: list[FlatFunction]
+    tool_choice: Literal["none", "auto", "required"] | NamedFunction
     parallel_tool_calls: bool
     previous_response_id: None
     store: Literal[False]
@@ -107,12 +117,12 @@ class ResponseEvent(Shape):
 
 
 class OutputItemEvent(Shape):
-    """A message began or ended."""
+    """An item began or ended."""
 
     type: Literal["response.output_item.added", "response.output_item.done"]
     sequence_number: int
     output_index: int
-    item: OutputMessage
+    item: OutputMessage | FunctionCall
 
 
 class ContentPartEvent(Shape):
@@ -150,4 +160,33 @@ class TextDoneEvent(Shape):
     logprobs: list[ChosenToken]
 
 
-RESPONSE_EVENTS = (ResponseEvent, OutputItemEvent, ContentPartEvent, TextDeltaEvent, TextDoneEvent)
+class ArgumentsDeltaEvent(Shape):
+    """The arguments of a call grew."""
+
+    type: Literal["response.function_call_arguments.delta"]
+    sequence_number: int
+    item_id: str
+    output_index: int
+    delta: str
+
+
+class ArgumentsDoneEvent(Shape):
+    """The arguments of a call are complete, or cut by the limit."""
+
+    type: Literal["response.function_call_arguments.done"]
+    sequence_number: int
+    item_id: str
+    output_index: int
+    name: str
+    arguments: str
+
+
+RESPONSE_EVENTS = (
+    ResponseEvent,
+    OutputItemEvent,
+    ContentPartEvent,
+    TextDeltaEvent,
+    TextDoneEvent,
+    ArgumentsDeltaEvent,
+    ArgumentsDoneEvent,
+)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from weft.server.tools import CALL_BEGIN, CALL_END, Tool
+from weft.tasks.chat import Chatter
 
 Plain = dict[str, Any]
 
@@ -18,6 +19,13 @@ To call one, answer with its name and arguments in this form alone:
 </tool_call>
 Otherwise answer in plain text. What a function returned stands between <tool_response> and \
 </tool_response>."""
+
+
+def prompt_of(chatter: Chatter, messages: list[Plain], tools: list[Tool]) -> list[int]:
+    """The conversation with the tools that are offered, by the template where it knows of them."""
+    if knows_tools(chatter.template):
+        return chatter.tokens(messages, tools=[tool.plain() for tool in tools] or None)
+    return chatter.tokens(with_tools(messages, tools))
 
 
 def knows_tools(template: str | None) -> bool:

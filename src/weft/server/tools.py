@@ -74,15 +74,15 @@ class CalledFunction(Struct, forbid_unknown_fields=True, kw_only=True):
     name: str
     arguments: str
 
-    def plain(self) -> dict[str, Any]:
-        """The call as chat templates have it. Raises ApiError where the arguments are not JSON."""
+    def plain(self, param: str = "messages") -> dict[str, Any]:
+        """The call as chat templates have it. Raises ApiError that names `param` where they are not JSON."""
         try:
             arguments = json.loads(self.arguments or "{}")
         except (ValueError, RecursionError) as error:
             raise ApiError(
                 400,
                 f"Expected arguments of calls as JSON, got another text: {error}; correct them.",
-                param="messages",
+                param=param,
             ) from None
         return {"name": self.name, "arguments": arguments}
 
