@@ -6,6 +6,7 @@
 namespace weft {
 
 void bind_isa(nanobind::module_& module);      // instruction sets of the machine and the build
+void bind_memory(nanobind::module_& module);   // memory of the process
 void bind_threads(nanobind::module_& module);  // Pool, Team
 void bind_weights(nanobind::module_& module);  // Weight: packing and dequantizing
 void bind_tensors(nanobind::module_& module);  // Tensor: arrays that training changes

@@ -33,6 +33,7 @@ void translate(const std::exception_ptr& error, void*) {
 NB_MODULE(_native, module) {
   nb::register_exception_translator(translate);
   weft::bind_isa(module);
+  weft::bind_memory(module);
   weft::bind_threads(module);
   weft::bind_weights(module);
   weft::bind_tensors(module);

@@ -2,6 +2,9 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 
@@ -35,5 +38,11 @@ int64_t group_available_bytes() {
 }  // namespace
 
 int64_t available_bytes() { return std::min(system_available_bytes(), group_available_bytes()); }
+
+void give_back_freed_memory() {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+}
 
 }  // namespace weft

@@ -306,6 +306,11 @@ def cache_bytes() -> dict[str, int]:
     return sizes
 
 
+def give_back_freed_memory() -> None:
+    """Gives freed pages of the heap back to the system, in some milliseconds."""
+    native().give_back_freed_memory()
+
+
 class _Lowering:
     """A plan in the terms of the native core."""
 

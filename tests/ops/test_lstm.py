@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support.native_plans import build, pack, run_everywhere
+from support.native_plans import build, pack, rounds_rows, run_everywhere
 from support.training_plans import close, run_training
 
 from weft.ops.lstm import Lstm
@@ -126,7 +126,7 @@ def test_a_layer_that_goes_on_against_the_reference(draw, target, hidden, length
     inputs = step(draw(sum(lengths), 4 * hidden), draw(len(lengths), 2 * hidden), lengths)
     plan = build(weights, stateful(hidden), 80)
     ((got, expected),) = run_everywhere(plan, weights, [inputs])
-    rtol = 2e-2 if target in ("q8", "q4") else 1e-5  # whose products round the rows
+    rtol = 2e-2 if rounds_rows(target) else 1e-5
     close({name: (got[name], expected[name]) for name in got}, rtol=rtol)
 
 

@@ -18,7 +18,7 @@ from weft.models.build import build_plan
 from weft.models.config import ModelConfig
 from weft.models.loader import LoadedModel, load_model
 from weft.plan import Plan
-from weft.runtime import Executable, KvCache, Pool, compile
+from weft.runtime import Executable, KvCache, Pool, compile, give_back_freed_memory
 from weft.serve.engine import Engine
 from weft.serve.kv_budget import plan_kv_budget
 from weft.serve.limits import EngineLimits
@@ -91,6 +91,7 @@ class Model:
         except BaseException:
             self.pool.close()
             raise
+        give_back_freed_memory()  # reading a vocabulary frees half of the heap that it took
 
     def generate(
         self, prompts: Prompt | List[Prompt], *, adapter: str | None = None, **sampling: Any

@@ -1,0 +1,15 @@
+#include <nanobind/nanobind.h>
+
+#include "bind/bind.h"
+#include "memory/available.h"
+
+namespace nb = nanobind;
+
+namespace weft {
+
+void bind_memory(nb::module_& module) {
+  module.def("give_back_freed_memory", &give_back_freed_memory, nb::call_guard<nb::gil_scoped_release>(),
+             "Gives freed pages of the heap back to the system; takes some milliseconds. Any thread.");
+}
+
+}  // namespace weft
