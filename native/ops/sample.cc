@@ -123,8 +123,11 @@ void Sample::run_tile(int phase, int64_t tile, const OpArgs& args, int thread) c
 void Sample::summarise_chunks(const OpArgs& args, int64_t row, int64_t begin, int64_t end) const {
   const SampleSettings settings = sample_settings(args, operands_, row);
   WantedSums wanted = sums_for_draw(settings, vocabulary_);
-  if (settings.adjusts_logits()) wanted.scaled = false;
   wanted.raw = settings.wants_log_prob || settings.num_top > 0;
+  if (settings.adjusts_logits()) {
+    if (!wanted.raw) return;  // the draw summarises what the adjusted logits are
+    wanted.scaled = false;
+  }
   for (int64_t chunk = begin; chunk < end; ++chunk)
     summarise_chunk(*args.kernels->sampling, row_of(args, row), chunk, wanted, summary_of(args, row));
 }

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "base/random.h"
 #include "ops/logits_search.h"
@@ -61,7 +62,8 @@ float lowest_useful(const SamplingKernels& kernels, const Filters& filters, cons
   // top_p counts the mass of all that top_k keeps: then min_p may leave out none of it beforehand.
   if (filters.min_p > 0.0f && !(filters.top_k > 0 && filters.top_p < 1.0f))
     bound = std::max(bound, static_cast<float>(highest + log(filters.min_p) / filters.scale - margin));
-  return bound;
+  // What is infinitely low, as a mask leaves most of a row, cannot be drawn: it need not be gathered.
+  return std::max(bound, std::numeric_limits<float>::lowest());
 }
 
 // The logit from which top_k and top_p keep tokens.

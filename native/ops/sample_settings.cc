@@ -4,10 +4,18 @@
 #include <string.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 
 namespace weft {
 
 namespace {
+
+constexpr std::array<uint32_t, 32> kBits = [] {
+  std::array<uint32_t, 32> bits{};
+  for (uint32_t i = 0; i < 32; ++i) bits[i] = uint32_t{1} << i;
+  return bits;
+}();
 
 [[noreturn]] void refuse(int64_t row, const std::string& expected, const std::string& got) {
   throw Error(ErrorKind::kValue, "sampling of row " + std::to_string(row) + " expects " + expected + ", got " + got +
@@ -76,6 +84,29 @@ void penalize(const SampleSettings& settings, int64_t vocabulary, float* logits,
   }
 }
 
+// out[i] = bit i of `word` is set ? from[i] : -infinity, for 32 values. The loop has no branches, so that it is
+// compiled to vectors; words of one kind, which are the most, need no look at their bits.
+void copy_allowed_word(uint32_t word, const float* from, float* out) {
+  if (word == 0) return void(std::fill_n(out, 32, -INFINITY));
+  if (word == ~uint32_t{0}) return void(memmove(out, from, 32 * sizeof(float)));
+  const uint32_t forbidden = std::bit_cast<uint32_t>(-INFINITY);
+  uint32_t bits[32];
+  memcpy(bits, from, sizeof(bits));
+  for (uint32_t i = 0; i < 32; ++i) {
+    const uint32_t keep = (word & kBits[i]) != 0 ? ~uint32_t{0} : 0;
+    bits[i] = (bits[i] & keep) | (forbidden & ~keep);
+  }
+  memcpy(out, bits, sizeof(bits));
+}
+
+// out = the values that `mask` allows, -infinity for all others; `out` may be `from`.
+void copy_allowed(const Part<uint32_t>& mask, const float* from, int64_t vocabulary, float* out) {
+  const int64_t whole = vocabulary / 32;
+  for (int64_t word = 0; word < whole; ++word) copy_allowed_word(mask.data[word], from + 32 * word, out + 32 * word);
+  for (int64_t id = 32 * whole; id < vocabulary; ++id)
+    out[id] = (mask.data[whole] >> (id % 32) & 1u) != 0 ? from[id] : -INFINITY;
+}
+
 }  // namespace
 
 SampleSettings sample_settings(const OpArgs& args, const SampleOperands& operands, int64_t row) {
@@ -136,13 +167,12 @@ void check_mask_allows(int64_t row, const Part<uint32_t>& mask, int64_t vocabula
 
 void adjust_logits(const SampleSettings& settings, const float* logits, int64_t vocabulary, float* adjusted,
                    uint32_t* seen) {
+  if (settings.bias_ids.size == 0 && !settings.has_penalty()) return copy_allowed(settings.mask, logits, vocabulary, adjusted);
   memcpy(adjusted, logits, vocabulary * sizeof(float));
   for (int64_t i = 0; i < settings.bias_ids.size; ++i)
     adjusted[settings.bias_ids.data[i]] += settings.bias_values.data[i];
   if (settings.has_penalty()) penalize(settings, vocabulary, adjusted, seen);
-  if (settings.mask.size == 0) return;
-  for (int64_t id = 0; id < vocabulary; ++id)
-    if ((settings.mask.data[id / 32] >> (id % 32) & 1u) == 0) adjusted[id] = -INFINITY;
+  if (settings.mask.size > 0) copy_allowed(settings.mask, adjusted, vocabulary, adjusted);
 }
 
 }  // namespace weft

@@ -55,7 +55,11 @@ class EngineConfig:
         None, "--kv-memory", help="Memory for the KV cache, such as 512MiB; by default what fits well."
     )
     max_rows: int = setting(512, "--max-rows", help="Most tokens in one step, prompts and answers together.")
-    max_running: int = setting(256, "--max-running", help="Most requests that run at once.")
+    max_running: int = setting(
+        256,
+        "--max-running",
+        help="Most requests that run at once; at most half of --max-rows, so that prompts go on.",
+    )
     draft_max: int = setting(
         16,
         "--draft-max",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cli.run_weft import Terminal, Weft, command
+from tests.support.tiny_adapter import write_tiny_adapter
 
 GREEDY = {"temperature": 0, "ignore_eos": True}
 
@@ -91,6 +92,28 @@ def test_flags_are_for_what_requests_leave_out(weft: Weft, tiny: Path, tmp_path:
     assert alternatives == [2, 1] and bodies[0]["model"] == "mine"
     assert len(bodies[2]["choices"][0]["logprobs"]["content"][0]["top_logprobs"]) == 2
     assert bodies[3]["choices"][0]["logprobs"] is None
+
+
+def test_requests_choose_their_adapter(weft: Weft, tiny: Path, tmp_path: Path) -> None:
+    first = write_tiny_adapter(tmp_path / "first", tiny, 1)
+    second = write_tiny_adapter(tmp_path / "second", tiny, 2)
+    names = {"mine": ("--adapter", first), "other": ("--adapter", second), tiny.name: ()}
+    run = ("generate", "-m", tiny, "-p", "The loom", "-n", "9", "--temp", "0", "--ignore-eos", "-q", "--json")
+    told = {name: json.loads(weft.ok(*run, *flags))["text"] for name, flags in names.items()}
+    assert len(set(told.values())) == 3
+    body = {"prompt": "The loom", "max_tokens": 9}
+    requests = [request(f"{n}", model=name, **body) for n, name in enumerate([*names] * 3)]
+    path, lines = tmp_path / "out.jsonl", write(tmp_path / "in.jsonl", [*requests, request("plain", **body)])
+    batch = ("batch", lines, "-o", path, "-m", tiny)
+    named = ("--adapter", f"mine={first}", "--adapter", f"other={second}")
+    weft.ok(*batch, *named)
+    assert [text for _, text in texts(path)] == [told[name] for name in [*names] * 3] + [told[tiny.name]]
+    assert "--adapter" in weft.fails(1, *batch)
+    assert "one --adapter" in weft.fails(2, *batch, "--adapter", first, "--adapter", second)
+    weft.ok(*batch, *named[:2], "--adapter", second, "--restart")
+    kept = {item["custom_id"]: item["response"] for item in results(path)}
+    assert kept["plain"]["body"]["choices"][0]["text"] == told["other"], "the one without a name"
+    assert kept["1"]["status_code"] == 404
 
 
 def test_a_table_with_a_template(weft: Weft, tiny: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,14 @@ def test_what_cannot_be_followed_is_refused(settings: dict[str, Any], named: str
         SamplingParams(**settings)
 
 
+@pytest.mark.parametrize("regex", [r"(((a{100}){100}){100}){100}", r"(a{1000}){1000}"])
+def test_what_takes_too_long_to_follow_is_refused_before_it_runs(regex: str) -> None:
+    begin = time.thread_time()
+    with pytest.raises(ConfigError, match="too many expressions"):
+        FACTORY.new(Constraint(ConstraintKind.REGEX, regex))
+    assert time.thread_time() - begin < 4, "a second on a processor of 2023"
+
+
 def test_schema_may_be_a_mapping_or_its_text() -> None:
     assert SamplingParams(json_schema=SCHEMA) == SamplingParams(json_schema=json.dumps(SCHEMA))
     assert SamplingParams(json_schema=True).constraint == json_constraint({})
@@ -112,7 +121,7 @@ def allowed(table: MaskTable, seat: int) -> list[int]:
 
 @pytest.fixture
 def table() -> MaskTable:
-    return MaskTable(RecordingGate(), 4, VOCABULARY, 2)
+    return MaskTable(RecordingGate(), 4, VOCABULARY)
 
 
 def new(regex: str) -> Matcher:

@@ -62,6 +62,15 @@ def test_streams_each_prompts_choices(server: Server) -> None:
         assert [place for part in told for place in part["text_offset"]] == choice["logprobs"]["text_offset"]
     prompt_tokens = sum(map(len, TEXTS[:2]))
     assert chunks[-1]["usage"]["prompt_tokens"] == prompt_tokens
+    assert {chunk["usage"] for chunk in chunks[:-1]} == {None}
+
+
+def test_usage_so_far(server: Server) -> None:
+    told = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = events(server, prompt="abc", max_tokens=9, ignore_eos=True, stream_options=told)
+    counts = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert counts == sorted(counts) and counts[-2:] == [9, 9] and counts[0] > 0
+    assert {chunk["usage"]["prompt_tokens"] for chunk in chunks} == {3}
 
 
 def test_echo_gives_the_scores_of_the_prompt(server: Server, model: weft.Model) -> None:

@@ -1,4 +1,4 @@
-"""Functions and formats in /v1/responses: calls, their results and JSON, through the client that people have."""
+"""Functions and formats in /v1/responses: calls, their results and JSON, through OpenAI's client."""
 
 from __future__ import annotations
 

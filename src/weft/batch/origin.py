@@ -50,6 +50,14 @@ def check_origin(results: Path, settings: Mapping[str, Any], requests: Path) -> 
         raise BatchError(f"{results}: expected the settings that it was begun with, got {told}; {way_out}.")
 
 
+def folder_digest(folder: Path) -> str:
+    """A name for the contents of the files in `folder`, such as an adapter's. Raises OSError."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.iterdir() if file.is_file()):
+        digest.update(f"{file.name}\0{_digest(file, file.stat().st_size)}\0".encode())
+    return digest.hexdigest()[:32]
+
+
 def _digest(path: Path, size: int) -> str | None:
     """Of the first `size` bytes of a file; None where it has fewer."""
     digest = hashlib.sha256()

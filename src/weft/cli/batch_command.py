@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weft.cli.options import (
-    adapter_flag,
     engine_flags,
     flag,
     given,
@@ -41,7 +40,14 @@ def _batch_flags(command: Any) -> Any:
     help="Write the results to this file; where it holds some, the batch goes on after them.",
 )
 @model_flag()
-@adapter_flag
+@flag(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="[NAME=]PATH",
+    help="Adapter to answer with: its folder, or a run's; with a NAME for requests whose model it is. "
+    "May be repeated.",
+)
 @_batch_flags
 @flag("--restart", is_flag=True, help="Drop the results that are there and begin anew.")
 @flag("--served-name", help="Name of the model in the requests; by default the name it was loaded by.")
@@ -84,6 +90,7 @@ def _batch(
     from weft.server.served import Served
     from weft.tasks.model import load
 
+    default, named = _default_and_named(values["adapters"])
     if output.exists() and output.samefile(requests):
         raise click.UsageError("Expected results in a file of their own, got the requests' one; change -o.")
     total = count_requests(requests, config)
@@ -96,15 +103,26 @@ def _batch(
         if results.names and len(results.names) == total:
             _say(BatchSummary(total), total, output, values["quiet"])
             return
-        with load(model, adapter=values["adapter"], **engine) as loaded:
-            name = values["served_name"] or model.rstrip("/").rsplit("/", 1)[-1]
+        with load(model, adapter=default, **engine) as loaded:
+            served = Served(loaded, values["served_name"] or model.rstrip("/").rsplit("/", 1)[-1])
+            served.load_adapters(named)
             with progress_of(values["quiet"], len(results.names), total) as progress:
-                run = BatchRun(Served(loaded, name), settings, results, progress)
+                run = BatchRun(served, settings, results, progress)
                 try:
                     run.run(read_requests(requests, config))
                 finally:
                     progress.close()
                     _say(run.summary, total, output, values["quiet"])
+
+
+def _default_and_named(adapters: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """The adapter without a name, which answers where a request names none, and those with one."""
+    default = [adapter for adapter in adapters if "=" not in adapter]
+    if len(default) > 1:
+        raise click.UsageError(
+            f"Expected one --adapter without a name, got {len(default)}; write NAME={default[1]}."
+        )
+    return (default or [None])[0], tuple(adapter for adapter in adapters if "=" in adapter)
 
 
 def _origin(
@@ -117,8 +135,10 @@ def _origin(
     """All that the results depend on besides the requests, by its flag."""
     from dataclasses import asdict
 
+    from weft.batch.origin import folder_digest
     from weft.io.checkpoint import fingerprint
     from weft.io.sources import resolve
+    from weft.train.adapters import adapter_folder
 
     told = {
         **asdict(config),
@@ -129,8 +149,9 @@ def _origin(
         f"--{name.replace('_', '-')}": value for name, value in told.items() if value not in (None, False, ())
     }
     files = fingerprint(resolve(model))
-    adapter = {} if values["adapter"] is None else {"--adapter": values["adapter"]}
-    return {"model": model, "model_files": files, **adapter, **flags}
+    paths = {adapter: Path(adapter.partition("=")[2] or adapter) for adapter in values["adapters"]}
+    adapters = {f"--adapter {told}": folder_digest(adapter_folder(path)) for told, path in paths.items()}
+    return {"model": model, "model_files": files, **adapters, **flags}
 
 
 def _say(summary: BatchSummary, total: int, output: Path, quiet: bool) -> None:

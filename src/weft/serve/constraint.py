@@ -18,8 +18,15 @@ MAX_CONSTRAINT_CHARACTERS = 1 << 18
 # One blank, or a line end with an indentation: what people and models write between JSON's marks. Without a
 # bound a model can go on with blanks for ever.
 JSON_WHITESPACE = r"( |\n[ \t]{0,32})?"
-# An answer's states may take up to 100 MB (2 kB each), and a schema no more than about a second to prepare.
-_LIMITS = {"max_lexer_states": 50_000, "verbose_errors": False}
+# An answer's states may take up to 100 MB (2 kB each). A constraint takes at most about a second to prepare,
+# its first mask included, and no later step more than a quarter of that: `(((a{100}){100}){100}){100}` would
+# take five seconds of everybody's step.
+_LIMITS = {
+    "max_lexer_states": 50_000,
+    "initial_lexer_fuel": 200_000,
+    "step_lexer_fuel": 50_000,
+    "verbose_errors": False,
+}
 
 
 class ConstraintKind(StrEnum):

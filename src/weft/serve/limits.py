@@ -32,8 +32,8 @@ class EngineLimits:
 
     @property
     def max_seats(self) -> int:
-        """Most requests that run at once: each has a row in each step."""
-        return min(self.max_running, self.max_rows)
+        """Most requests that run at once: their answers leave half of a step's rows to prompts."""
+        return min(self.max_running, max(1, self.max_rows // 2))
 
     @property
     def max_outputs(self) -> int:

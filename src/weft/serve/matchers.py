@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from weft.errors import ConfigError, UnsupportedError, WeftError
 from weft.io.tokenizer import Tokenizer
 from weft.serve.constraint import Constraint, constraint_error, new_matcher
@@ -64,8 +66,9 @@ class MatcherFactory:
         if self._vocabulary is None:
             self._vocabulary = self._read_vocabulary()
         handle = new_matcher(self._vocabulary, constraint.source())
-        if handle.is_error():
-            raise constraint_error(constraint, handle.get_error())
+        for state in (handle, _after_a_token(handle)):
+            if state.is_error():
+                raise constraint_error(constraint, state.get_error())
         return handle
 
     def _read_vocabulary(self) -> Any:
@@ -82,6 +85,20 @@ class MatcherFactory:
             ) from error
         words = _Vocabulary(self._tokenizer, self._vocabulary_size, self._end_ids)
         return LLTokenizer(TokenizerWrapper(words), n_vocab=self._vocabulary_size, eos_token=self._end_ids)
+
+
+def _after_a_token(handle: Any) -> Any:
+    """A copy of `handle` after the first token that it allows, if any.
+
+    The first mask is the dearest: no step has to wait for it then. One that took too much is cut short
+    without a word, and only the token after it fails.
+    """
+    copy = handle.deep_copy()
+    words = np.frombuffer(handle.compute_bitmask(), np.uint8)
+    if len(allowed := words.nonzero()[0]):
+        byte = int(words[allowed[0]])
+        copy.consume_token(int(allowed[0]) * 8 + (byte & -byte).bit_length() - 1)
+    return copy
 
 
 class _Vocabulary:

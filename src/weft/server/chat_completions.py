@@ -199,7 +199,7 @@ class ChatWork:
         }
         content = {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
         if self._body.wants_usage:
-            content["usage"] = None
+            content["usage"] = self._usage if self._body.wants_usage_so_far else None
         return event(content)
 
     def _logprobs(self, part: Completion | Piece) -> dict[str, Any] | None:

@@ -131,7 +131,7 @@ class CompletionWork:
 
     async def events(self, run: Run) -> AsyncIterator[bytes]:
         """The answers as server-sent events."""
-        writer, extra = self._writer, {"usage": None} if self._body.wants_usage else {}
+        writer = self._writer
         unsaid = {place for place in range(self._num_choices) if self._echo_of(place) is not None}
         async for place, piece in run.pieces():
             index = place - len(self._scores)
@@ -139,12 +139,21 @@ class CompletionWork:
                 if self._echo_is_known(run, first) and (first == index or not self._answers):
                     unsaid.discard(first)
                     reason = None if self._answers else "length"
-                    yield event(writer.content([writer.echo(first, self._echo_of(first), reason)], **extra))
+                    yield event(
+                        writer.content([writer.echo(first, self._echo_of(first), reason)], **self._so_far)
+                    )
             if index >= 0 and (piece.text or piece.finish_reason or piece.logprobs):
-                yield event(writer.content([writer.choice(index, piece)], **extra))
+                yield event(writer.content([writer.choice(index, piece)], **self._so_far))
         if self._body.wants_usage:
             yield event(writer.content([], usage=self._usage))
         yield DONE
+
+    @property
+    def _so_far(self) -> dict[str, Any]:
+        """What events before the last say of the number of tokens."""
+        if not self._body.wants_usage:
+            return {}
+        return {"usage": self._usage if self._body.wants_usage_so_far else None}
 
     @property
     def _usage(self) -> dict[str, Any]:

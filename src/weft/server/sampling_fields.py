@@ -23,9 +23,10 @@ Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True):
-    """Whether a stream ends with the number of tokens."""
+    """Whether a stream ends with the number of tokens, and, as vLLM has it, whether each event has it."""
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
     include_obfuscation: bool = False
 
 
@@ -66,6 +67,11 @@ class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
     def wants_usage(self) -> bool:
         """Whether a stream ends with the number of tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def wants_usage_so_far(self) -> bool:
+        """Whether each event before says how many there are by then."""
+        return self.wants_usage and bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
     def sampling(self) -> dict[str, Any]:
         """The fields that were given, by the names of `weft.SamplingParams`."""

@@ -180,7 +180,7 @@ class Model:
             plan = self.runner.executable("generate").plan
             self.cache = self.runner.states = TextStates(plan, self._limits.num_blocks)
         seats, vocabulary = self._limits.max_seats, loaded.config.vocabulary_size
-        masks = MaskTable(self.runner.gate, seats, vocabulary, self.pool.num_threads)
+        masks = MaskTable(self.runner.gate, seats, vocabulary)
         self.engine = Engine(self.runner, self._limits, masks=masks)
         self._generator = Generator(
             self.engine,
