@@ -10,7 +10,7 @@ namespace weft {
 
 namespace {
 
-constexpr int64_t kChunkRows = 256;  // whose logits exist at a time
+constexpr int64_t kChunkRows = 512;  // whose logits exist at a time
 constexpr size_t kAlignment = 64;
 
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
