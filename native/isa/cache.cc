@@ -28,14 +28,10 @@ std::string first_word(const std::string& path) {
   return word;
 }
 
-// The C library knows x86's sizes; elsewhere Linux lists the caches as files.
+// Linux lists the caches as files; what it does not list the C library may know. It is asked second: on some virtual
+// machines it multiplies the third cache by cores that are not there.
 CacheSizes read() {
   CacheSizes sizes;
-#if defined(_SC_LEVEL1_DCACHE_SIZE)
-  sizes.l1d_bytes = configured(_SC_LEVEL1_DCACHE_SIZE);
-  sizes.l2_bytes = configured(_SC_LEVEL2_CACHE_SIZE);
-  sizes.l3_bytes = configured(_SC_LEVEL3_CACHE_SIZE);
-#endif
   for (int index = 0; index < 8; ++index) {
     const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/";
     const std::string level = first_word(folder + "level");
@@ -43,6 +39,11 @@ CacheSizes read() {
     int64_t& size = level == "1" ? sizes.l1d_bytes : level == "2" ? sizes.l2_bytes : sizes.l3_bytes;
     if (size == 0 && level <= "3") size = parse_bytes(first_word(folder + "size"));
   }
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+  if (sizes.l1d_bytes == 0) sizes.l1d_bytes = configured(_SC_LEVEL1_DCACHE_SIZE);
+  if (sizes.l2_bytes == 0) sizes.l2_bytes = configured(_SC_LEVEL2_CACHE_SIZE);
+  if (sizes.l3_bytes == 0) sizes.l3_bytes = configured(_SC_LEVEL3_CACHE_SIZE);
+#endif
   return sizes;
 }
 

@@ -26,8 +26,6 @@ namespace weft::kernels::WEFT_KERNELS {
 
 namespace {
 
-// Groups of a panel that are unpacked together: with the rows and the sums of a block they fill the L1 cache.
-constexpr int64_t kChunkGroups = 4;
 constexpr int64_t kChunkInputs = kChunkGroups * kGroupInputs;
 constexpr int64_t kMaxUnpackedBytes = 4096 + 512;
 
@@ -49,13 +47,20 @@ void run_tile(int64_t rows, const Groups& groups, const Rows& x, float* sums) {
   }
 }
 
-// The rows of a block in tiles of nearly equal height.
+// The strips of a block one by one. Several of them share the fetching of the `next_bytes` at `next`, null for none; one
+// alone is as fast as memory, and asking for more would slow it.
 template <class Panel>
-void run_rows(const RowBlock& x, const Groups& groups, int64_t first_group, float* sums) {
-  const int64_t tiles = (x.rows + Panel::kTileRows - 1) / Panel::kTileRows;
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t first = tile * x.rows / tiles, last = (tile + 1) * x.rows / tiles;
-    run_tile<Panel>(last - first, groups, rows_at(x, first_group, first), sums + first * kPanelColumns);
+void run_rows(const RowBlock& x, Groups groups, int64_t first_group, const uint8_t* next, int64_t next_bytes,
+              float* sums) {
+  const int64_t strips = (x.rows + Panel::kTileRows - 1) / Panel::kTileRows, count = num_groups(groups.k);
+  const int64_t step = next && strips > 1 ? (next_bytes / (strips * count) + 63) / 64 * 64 : 0;
+  for (int64_t strip = 0; strip < strips; ++strip) {
+    const int64_t first = strip * Panel::kTileRows, rest = x.rows - first, asked = strip * count * step;
+    const bool asks = step > 0 && asked < next_bytes;
+    groups.ahead = asks ? next + asked : nullptr;
+    groups.ahead_step = asks ? step : 0;
+    run_tile<Panel>(rest < Panel::kTileRows ? rest : Panel::kTileRows, groups, rows_at(x, first_group, first),
+                    sums + first * kPanelColumns);
   }
 }
 
@@ -70,17 +75,21 @@ Groups unpack_groups(const Groups& packed, uint8_t* to) {
   return {packed.format, to, Panel::kUnpackedBytes, packed.k};
 }
 
+// `next`: the panel after this one.
 template <class Panel>
-void multiply_panel(const Product& product, const uint8_t* panel, Scratch& scratch) {
+void multiply_panel(const Product& product, const uint8_t* panel, const uint8_t* next, Scratch& scratch) {
   const Panels& weight = product.weight;
   for (int64_t k = 0; k < weight.k; k += kChunkInputs) {
     const int64_t group = k / kGroupInputs;
     const int64_t length = weight.k - k < kChunkInputs ? weight.k - k : kChunkInputs;
     const Groups packed = {weight.format, panel + group * weight.group_bytes, weight.group_bytes, length};
+    const int64_t bytes = num_groups(length) * weight.group_bytes;
+    const bool is_last = k + length == weight.k;
+    const uint8_t* ahead = is_last ? next : packed.data + bytes;
     if constexpr (Panel::kUnpackedBytes == 0) {
-      run_rows<Panel>(product.x, packed, group, scratch.sums);
+      run_rows<Panel>(product.x, packed, group, ahead, bytes, scratch.sums);
     } else {
-      run_rows<Panel>(product.x, unpack_groups<Panel>(packed, scratch.unpacked), group, scratch.sums);
+      run_rows<Panel>(product.x, unpack_groups<Panel>(packed, scratch.unpacked), group, ahead, bytes, scratch.sums);
     }
   }
 }
@@ -89,12 +98,13 @@ template <class Few, class Many>
 void multiply_panels(const Product& product, int64_t first, int64_t last, Scratch& scratch) {
   for (int64_t index = first; index < last; ++index) {
     const uint8_t* panel = product.weight.data + index * product.weight.panel_bytes;
+    const uint8_t* next = index + 1 < last ? panel + product.weight.panel_bytes : product.next;
     memset(scratch.sums, 0, product.x.rows * kPanelColumns * sizeof(float));
     if (product.x.rows <= Few::kTileRows) {
-      multiply_panel<Few>(product, panel, scratch);
+      multiply_panel<Few>(product, panel, next, scratch);
     } else {
       ask_for_outputs(product.epilogue, index, product.x.rows);
-      multiply_panel<Many>(product, panel, scratch);
+      multiply_panel<Many>(product, panel, next, scratch);
     }
     finish_rows(product.epilogue, scratch.sums, index, product.x.rows);
   }

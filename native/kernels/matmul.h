@@ -58,7 +58,7 @@ struct RowBlock {
   int64_t rows;
   int64_t k;
 };
-constexpr int64_t kBlockRows = 64;
+constexpr int64_t kBlockRows = 128;
 
 enum class RowNorm : int32_t { kNone = 0, kRms = 1, kLayer = 2 };
 
@@ -92,6 +92,7 @@ struct Product {
   Panels weight;
   RowBlock x;
   Epilogue epilogue;
+  const uint8_t* next;  // the panel that is likely to be multiplied after these, to be fetched; null for none
 };
 
 struct MatmulKernels {

@@ -141,6 +141,8 @@ struct PackedQ8 {
 };
 
 constexpr int64_t kFewRows = 4;
+// Groups of a panel that are unpacked together: with the rows and the sums of a block they fill the first cache.
+constexpr int64_t kChunkGroups = 4;
 using FewF32 = PanelF32;
 using ManyF32 = PanelF32;
 using FewF16 = PanelF16;

@@ -127,7 +127,8 @@ inline void load_minimums(const PanelFormat& format, const uint8_t* from, const 
   }
 }
 
-// 4-bit panels, halves of bytes taken apart in registers.
+// 4-bit panels, halves of bytes taken apart in registers: on ports that dots do not use, so as quick for many rows as
+// codes taken apart before.
 struct PackedQ4 {
   static constexpr int64_t kTileRows = 6;
   static constexpr int64_t kUnpackedBytes = 0;
@@ -158,68 +159,13 @@ struct PackedQ4 {
     TileSums<kRows> sums;
     sums.take(acc);
     const uint8_t* group = w.data;
-    for (int64_t groups = num_groups(w.k); groups > 0; --groups, group += w.step) {
+    for (int64_t index = 0; index < num_groups(w.k); ++index, group += w.step) {
+      ask_ahead(w, index);
       I32 dots[kRows][2];
       dot<kRows>(group, x.values, dots);
       F32 scale[2], minimum[2] = {zero(), zero()};
       load_scales(w.format, group + 512, 0, scale);
       if (kMinimum) load_minimums(w.format, group + 512, scale, minimum);
-      add_scaled<kRows, kMinimum>(sums, dots, scale, minimum, x.scales);
-      x.values += x.values_step;
-      x.scales += x.scales_step;
-    }
-    sums.put(acc);
-  }
-
-  template <int kRows>
-  static void tile(const Groups& w, Rows x, float* acc) {
-    if (w.format.minimum == Minimum::kNone) {
-      tile_groups<kRows, false>(w, x, acc);
-    } else {
-      tile_groups<kRows, true>(w, x, acc);
-    }
-  }
-};
-
-// The same, taken apart before: codes [8 k/4][32 n][4 k], scales [32], minimums [32].
-struct PanelQ4 {
-  static constexpr int64_t kTileRows = 6;
-  static constexpr int64_t kCodeBytes = 1024;
-  static constexpr int64_t kUnpackedBytes = kCodeBytes + 256;
-
-  static void unpack(const PanelFormat& format, const uint8_t* group, uint8_t* to, int64_t) {
-    const I32 low_half = _mm512_set1_epi8(15);
-    for (int pair = 0; pair < 4; ++pair) {
-      for (int c = 0; c < 128; c += 64) {
-        const I32 both = load_bytes(group + pair * 128 + c);
-        store_bytes(to + pair * 256 + c, _mm512_and_si512(both, low_half));
-        store_bytes(to + pair * 256 + 128 + c, _mm512_and_si512(_mm512_srli_epi16(both, 4), low_half));
-      }
-    }
-    widen_scales(format, group + 512, reinterpret_cast<float*>(to + kCodeBytes));
-  }
-
-  template <int kRows, bool kMinimum>
-  static void tile_groups(const Groups& w, Rows x, float* acc) {
-    TileSums<kRows> sums;
-    sums.take(acc);
-    const uint8_t* unpacked = w.data;
-    for (int64_t groups = num_groups(w.k); groups > 0; --groups, unpacked += w.step) {
-      I32 dots[kRows][2];
-#pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm512_setzero_si512();
-#pragma GCC unroll 8
-      for (int step = 0; step < 8; ++step) {
-        const I32 codes0 = load_bytes(unpacked + step * 128), codes1 = load_bytes(unpacked + step * 128 + 64);
-#pragma GCC unroll 12
-        for (int r = 0; r < kRows; ++r) {
-          add_byte_dot(dots[r][0], codes0, x.values + r * 32 + step * 4);
-          add_byte_dot(dots[r][1], codes1, x.values + r * 32 + step * 4);
-        }
-      }
-      const float* scales = reinterpret_cast<const float*>(unpacked + kCodeBytes);
-      const F32 scale[2] = {load(scales), load(scales + 16)};
-      const F32 minimum[2] = {kMinimum ? load(scales + 32) : zero(), kMinimum ? load(scales + 48) : zero()};
       add_scaled<kRows, kMinimum>(sums, dots, scale, minimum, x.scales);
       x.values += x.values_step;
       x.scales += x.scales_step;
@@ -259,7 +205,8 @@ struct PanelQ8 {
     TileSums<kRows> sums;
     sums.take(acc);
     const uint8_t* group = w.data;
-    for (int64_t groups = num_groups(w.k); groups > 0; --groups, group += w.step) {
+    for (int64_t index = 0; index < num_groups(w.k); ++index, group += w.step) {
+      ask_ahead(w, index);
       I32 dots[kRows][2];
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r)
@@ -281,7 +228,8 @@ struct PanelQ8 {
     TileSums<kRows> sums;
     sums.take(acc);
     const uint8_t* group = w.data;
-    for (int64_t groups = num_groups(w.k); groups > 0; --groups, group += w.step) {
+    for (int64_t index = 0; index < num_groups(w.k); ++index, group += w.step) {
+      ask_ahead(w, index);
       for (int part = 0; part < 2; ++part) {
         I32 dots[kRows][2];
 #pragma GCC unroll 12
@@ -359,6 +307,7 @@ struct PanelBF16 {
     const uint8_t* weights = w.data;
     for (int64_t k = w.k; k > 0; k -= kGroupInputs, x.values += x.values_step) {
       const uint8_t* values = x.values;
+      ask_ahead(w, (w.k - k) / kGroupInputs);
       const int64_t pairs = ((k < kGroupInputs ? k : kGroupInputs) + 1) / 2;
       for (int64_t pair = 0; pair < pairs; ++pair, weights += 128, values += 4) {
         const I32 weights0 = load_bytes(weights), weights1 = load_bytes(weights + 64);
@@ -374,6 +323,8 @@ struct PanelBF16 {
 };
 
 constexpr int64_t kFewRows = 6;
+// Groups of a panel that are unpacked together: as many as leave the second cache room for rows and sums.
+constexpr int64_t kChunkGroups = 48;
 using FewF32 = PanelF32;
 using ManyF32 = PanelF32;
 using FewF16 = PanelF16;
@@ -383,7 +334,7 @@ using ManyBF16 = PanelBF16;
 using FewQ8 = PanelQ8;
 using ManyQ8 = PanelQ8;
 using FewQ4 = PackedQ4;
-using ManyQ4 = PanelQ4;
+using ManyQ4 = PackedQ4;
 
 }  // namespace
 

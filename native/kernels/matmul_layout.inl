@@ -1,9 +1,10 @@
 // Where things lie in a block of packed rows and in a group of a panel. Included by matmul.cc.
 //
-// A block of R rows, G = ceil(K / 32) groups:
-//   values  [G][R][32]   of the row form's element
-//   scales  [G][R][2]    float32: scale, scale * sum of codes       (integer forms)
-//   sums    [G][R][2]    int32: -128 * sum of the codes of each half (integer forms)
+// A block of R rows, G = ceil(K / 32) groups, in strips of T rows, the last one of what is left:
+//   values  [R/T][G][T][32]   of the row form's element
+//   scales  [R/T][G][T][2]    float32: scale, scale * sum of codes       (integer forms)
+//   sums    [R/T][G][T][2]    int32: -128 * sum of the codes of each half (integer forms)
+// A strip is what a tile of a product reads, straight through.
 namespace weft::kernels::WEFT_KERNELS {
 
 namespace {
@@ -12,6 +13,17 @@ constexpr int64_t form_bytes(RowForm form) {
   return form == RowForm::kI8 ? 1 : form == RowForm::kI16 || form == RowForm::kBF16 ? 2 : 4;
 }
 constexpr bool is_quantized(RowForm form) { return form != RowForm::kF32 && form != RowForm::kBF16; }
+
+// Rows that a tile of many rows has, which lie together.
+constexpr int64_t strip_rows([[maybe_unused]] RowForm form) {
+#if defined(WEFT_KERNELS_AVX512)
+  return is_quantized(form) ? 6 : 12;
+#elif defined(WEFT_KERNELS_AVX2)
+  return 6;
+#else
+  return 4;
+#endif
+}
 
 constexpr int64_t num_groups(int64_t k) { return (k + kGroupInputs - 1) / kGroupInputs; }
 
@@ -30,13 +42,14 @@ struct Rows {
 };
 
 inline Rows rows_at(const RowBlock& block, int64_t group, int64_t row) {
-  const int64_t row_bytes = kGroupInputs * form_bytes(block.form);
-  const int64_t index = group * block.rows + row;
+  const int64_t row_bytes = kGroupInputs * form_bytes(block.form), groups = num_groups(block.k);
+  const int64_t first = row / strip_rows(block.form) * strip_rows(block.form), rest = block.rows - first;
+  const int64_t height = rest < strip_rows(block.form) ? rest : strip_rows(block.form);
+  const int64_t index = first * groups + group * height + row - first;
   uint8_t* after = block.data + values_bytes(block.form, block.rows, block.k);
   float* scales = reinterpret_cast<float*>(after);
-  int32_t* sums = reinterpret_cast<int32_t*>(scales + 2 * num_groups(block.k) * block.rows);
-  return {block.data + index * row_bytes, scales + 2 * index, sums + 2 * index, block.rows * row_bytes,
-          2 * block.rows};
+  int32_t* sums = reinterpret_cast<int32_t*>(scales + 2 * groups * block.rows);
+  return {block.data + index * row_bytes, scales + 2 * index, sums + 2 * index, height * row_bytes, 2 * height};
 }
 
 // Consecutive groups of a panel, `step` bytes apart: k inputs, as they are packed or unpacked.
@@ -45,7 +58,15 @@ struct Groups {
   const uint8_t* data;
   int64_t step;
   int64_t k;
+  const uint8_t* ahead = nullptr;  // what is multiplied later: its bytes are asked for little by little,
+  int64_t ahead_step = 0;          // as many with each group, so that reading them hides behind the arithmetic
 };
+
+// Asks for the share of group `index` in what is wanted later, towards the second cache.
+inline void ask_ahead(const Groups& groups, int64_t index) {
+  const uint8_t* from = groups.ahead + index * groups.ahead_step;
+  for (int64_t byte = 0; byte < groups.ahead_step; byte += 64) __builtin_prefetch(from + byte, 0, 2);
+}
 
 // The scales and minimums of a group of an integer panel follow its codes.
 inline F32 load_scale(const uint8_t* from, int64_t index, int32_t scale_bytes) {

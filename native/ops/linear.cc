@@ -104,8 +104,9 @@ class Linear final : public Op {
     } else {
       blocks_at(shared_block(args, place.block), last_row(rows, place.block) - first_row(rows, place.block), blocks);
     }
+    const uint8_t* next = shares.data(tile + args.num_threads);
     shares.each_part(place, [&](size_t part, int64_t first, int64_t last) {
-      multiply(part, first, last, place.block, args, args.scratch[thread], blocks);
+      multiply(part, first, last, place.block, next, args, args.scratch[thread], blocks);
     });
   }
 
@@ -186,12 +187,13 @@ class Linear final : public Op {
   }
 
   // Panels [first, last) of a part times the rows of a block.
-  void multiply(size_t part_index, int64_t first, int64_t last, int64_t block, const OpArgs& args,
+  void multiply(size_t part_index, int64_t first, int64_t last, int64_t block, const uint8_t* next, const OpArgs& args,
                 const ThreadScratch& scratch, const RowBlock* blocks) const {
     const WeightPart& part = weight_->parts()[part_index];
     const int64_t row = is_few(args.in[x_].rows) ? 0 : first_row(args.in[x_].rows, block);
     const Matrix& out = args.out[0];
     Product product;
+    product.next = next;
     product.weight = weight_->panels(part);
     product.x = blocks[form_of_part_[part_index]];
     product.epilogue = {activation_, out_scale_, bias_ ? bias_->data() + part.first_output : nullptr, nullptr, 0,

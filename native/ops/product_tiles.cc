@@ -33,4 +33,14 @@ ProductTile ProductTiles::at(int64_t tile) const {
   return {range * num_panels_ / num_ranges_, (range + 1) * num_panels_ / num_ranges_, tile % num_blocks_};
 }
 
+const uint8_t* ProductTiles::data(int64_t tile) const {
+  const uint8_t* first = nullptr;
+  if (tile >= count()) return first;
+  each_part(at(tile), [&](size_t index, int64_t panel, int64_t) {
+    const WeightPart& part = weight_.parts()[index];
+    if (!first) first = weight_.data() + part.offset_bytes + panel * part.panel_bytes;
+  });
+  return first;
+}
+
 }  // namespace weft

@@ -24,6 +24,8 @@ class ProductTiles {
 
   int64_t count() const { return num_ranges_ * num_blocks_; }
   ProductTile at(int64_t tile) const;
+  // The first packed byte of tile `tile`, null when there is no such tile.
+  const uint8_t* data(int64_t tile) const;
 
   // visit(index of a part, its first panel, its last) for the panels of `tile` in each part.
   template <class Visit>

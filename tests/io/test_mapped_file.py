@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from weft.errors import ModelFileError, ModelNotFoundError
-from weft.io.mapped_file import MappedFile
+from weft.io.mapped_file import MappedFile, ResidentFile
 
 
-def test_views_are_parts_of_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [MappedFile, ResidentFile])
+def test_views_are_parts_of_the_file(tmp_path: Path, kind: type[MappedFile]) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)))
-    mapping = MappedFile(path)
+    mapping = kind(path)
     assert mapping.size == 256
     assert mapping.bytes_at(10, 3) == bytes([10, 11, 12])
     assert mapping.bytes_at(256, 0) == b""
@@ -62,3 +63,32 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(error, match=text):
             MappedFile(tmp_path / name)
+
+
+def test_a_resident_file_is_a_copy_whatever_the_number_of_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weft.io.mapped_file._MOST_READ", 7)
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(100)))
+    resident = ResidentFile(path)
+    path.write_bytes(bytes(100))
+    assert bytes(resident.view) == bytes(range(100))
+
+
+@pytest.mark.parametrize("left", [0, 1 << 40])
+def test_without_memory_of_its_own_a_resident_file_is_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    real = mmap.mmap
+
+    def refuse(descriptor: int, size: int, **options: int) -> mmap.mmap:
+        if descriptor == -1:
+            raise OSError("no memory")
+        return real(descriptor, size, **options)
+
+    monkeypatch.setattr("weft.io.mapped_file.mmap.mmap", refuse)
+    monkeypatch.setattr("weft.io.mapped_file.available_memory", lambda: left)
+    assert bytes(ResidentFile(path).view) == b"abc"

@@ -24,7 +24,7 @@ from weft.errors import ModelFileError, TokenizerError, WeftError
 from weft.io.atomic_file import atomic_file
 from weft.io.cache_paths import packed_folder
 from weft.io.checkpoint import Checkpoint
-from weft.io.mapped_file import MappedFile
+from weft.io.mapped_file import MappedFile, ResidentFile
 from weft.io.tokenizer import SpecialTokens, Tokenizer
 
 _MAGIC = b"WEFTPK01"
@@ -210,7 +210,7 @@ def _footer(mapping: MappedFile) -> dict[str, Any]:
 
 
 def _read(key: PackedKey) -> PackedModel:
-    mapping = MappedFile(key.path)
+    mapping = ResidentFile(key.path)
     footer = _footer(mapping)
     if footer["key"] != [key.identity, key.layout, key.target, key.version]:
         raise ModelFileError(f"{key.path} is of another model")
