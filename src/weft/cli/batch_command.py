@@ -122,7 +122,7 @@ def _default_and_named(adapters: tuple[str, ...]) -> tuple[str | None, tuple[str
         raise click.UsageError(
             f"Expected one --adapter without a name, got {len(default)}; write NAME={default[1]}."
         )
-    return (default or [None])[0], tuple(adapter for adapter in adapters if "=" in adapter)
+    return default[0] if default else None, tuple(adapter for adapter in adapters if "=" in adapter)
 
 
 def _origin(
