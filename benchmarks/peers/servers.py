@@ -95,7 +95,7 @@ def running(peer: ServerPeer, log: Path) -> Iterator[str]:
     command = [part.replace("{port}", str(port)) for part in peer.command]
     with open(log, "ab") as errors:
         process = subprocess.Popen(
-            command, stdout=errors, stderr=errors, env={**os.environ, **peer.env}, start_new_session=True
+            command, stdout=errors, stderr=errors, env={**os.environ, **peer.env}, process_group=0
         )
     try:
         _wait_until_ready(process, url + peer.health, peer.name)

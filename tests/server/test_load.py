@@ -148,3 +148,23 @@ def test_a_thousand_waiting_streams_are_small(tiny: Path, home: Path) -> None:
     with running(tiny, home, "--max-queue", "1001", "--max-running", "1", "--max-wait", "600") as server:
         assert asyncio.run(wait_all(server)) < 60e6
         nothing_is_held(server)
+
+
+def test_a_thousand_streams_that_nobody_reads_are_small(tiny: Path, home: Path) -> None:
+    answer = {**SHORT, "max_tokens": 100}
+
+    async def answer_all(server: Server) -> int:
+        warm = await load.begin_streams(server.port, answer, 8)
+        await asyncio.gather(*(connection.body() for connection in warm))
+        before = server.memory_bytes()
+        streams = await load.open_streams(server.port, answer, 1000)
+        finished = 'weft_requests_finished_total{reason="length"}'
+        await asyncio.to_thread(server.wait_for_metric, finished, 1008)
+        grown = server.memory_bytes() - before
+        await load.vanish_at_once([*warm, *streams])
+        return grown
+
+    flags = ("--max-queue", "1001", "--max-running", "32", "--max-wait", "600", "--kv-memory", "8MiB")
+    with running(tiny, home, *flags) as server:
+        assert asyncio.run(answer_all(server)) < 60e6
+        nothing_is_held(server)

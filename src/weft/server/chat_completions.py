@@ -42,6 +42,7 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
+    type: Literal["text"] | None = None  # lm-eval says it of each message
     name: str | None = None
     refusal: str | None = None
     annotations: list[Any] | None = None

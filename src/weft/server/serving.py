@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -10,6 +11,7 @@ import threading
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from weft.config import format_bytes
 from weft.errors import ConfigError
@@ -18,6 +20,8 @@ from weft.server.app import make_app
 from weft.server.service import Service
 
 _LAST_WORDS_S = 1.0  # between handing back what runs and cutting connections
+# Of one answer, besides what the system's own buffers hold: then nothing more is written until the client reads.
+_MAX_UNSENT_BYTES = 1 << 13
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -39,6 +43,7 @@ def serve(service: Service, listening: socket.socket) -> None:
     log.handlers = [logging.StreamHandler(sys.stderr)]
     config = uvicorn.Config(
         make_app(service),
+        http=_Protocol,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -70,6 +75,14 @@ class _Server(uvicorn.Server):
         # A second Ctrl-C does not wait. The signal is not raised again at the end: stopping is no failure.
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+
+
+class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """A connection that keeps little of what its client does not read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_MAX_UNSENT_BYTES)
 
 
 def _introduction(service: Service, listening: socket.socket) -> str:
