@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell find native -type f) CMakeLists.txt pyproject.toml
+NATIVE_TESTS := $(shell find tests/native -name '*.cc' -o -name '*.h')
 MODEL := smollm2-135m-instruct
 # scikit-build-core builds with these; installed first so that a rebuild is incremental. An installed wheel has
 # its bytecode; the editable install gets it from compileall, so that starts are as quick.
@@ -21,8 +22,9 @@ $(VENV)/.installed: $(NATIVE)
 	touch $@
 
 test-environment: install $(VENV)/.tested
-$(VENV)/.tested: pyproject.toml $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[test,dev]'
+$(VENV)/.tested: pyproject.toml $(NATIVE_TESTS) $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+	  --config-settings cmake.define.WEFT_TESTS=ON --editable '.[test,dev]'
 	-$(BIN)/python -m tests.support.browser
 	touch $@
 

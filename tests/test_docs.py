@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 import weft
+from tests.support.tiny_folder import write_tiny_folder
 from weft.cli.main import COMMANDS
 from weft.cli.main import weft as group
 
@@ -44,6 +46,19 @@ def test_commands_and_flags_exist(page: Path) -> None:
             assert command is not None
             known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
             assert set(re.findall(r"(?:^|\s)(--?[a-z][\w-]*)", rest)) <= known, line
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a small model in place of the one that it names."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    tiny, load = write_tiny_folder(tmp_path / "tiny"), weft.load
+    monkeypatch.setenv("WEFT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(weft, "load", lambda name, **settings: load(tiny, **settings))
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert [len(answer.token_ids) for answer in names["answers"]] and names["squares"][3] == 9
+    names["model"].close()
 
 
 def test_the_readmes_say_the_same() -> None:

@@ -45,7 +45,7 @@ Timing rates(const BenchCase& bench, double microseconds) {
 
 Timing measure(const BenchCase& bench, const Kernels& kernels, int threads) {
   const Problem problem(bench.shape, bench.sequences, 1, bench.layers);
-  problem.check(problem.run(kernels), std::max<int64_t>(1, problem.q.rows / 8 + 1));
+  problem.check({problem.run(kernels)}, std::max<int64_t>(1, problem.q.rows / 8 + 1));
   Table<float> out(problem.q.rows, problem.width());
   Pool pool(threads, 1);
   std::vector<PreparedOp> ops;

@@ -60,7 +60,7 @@ int main(int argc, char** argv) {
   for (const BenchCase& bench : cases) {
     const SequenceProblem problem(bench.shape, bench.lengths, 1);
     SequenceProblem::Results results = problem.run(kernels);
-    if (bench.lengths.size() > 1) problem.check(results, 1);
+    if (bench.lengths.size() > 1) problem.check({results}, 1);
     PreparedOp forward = problem.forward(results).prepare(kernels, threads);
     PreparedOp backward = problem.backward(results).prepare(kernels, threads);
     const double us[2] = {median_us(forward, pool), median_us(backward, pool)};

@@ -22,8 +22,8 @@ pytest.importorskip("gguf", reason="the gguf package is missing; it is the oracl
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
 FEATURES, HEADS, KV_HEADS, HIDDEN, LAYERS = 256, 4, 2, 512, 2
 # Largest and mean difference of a log-probability, as shares of their spread. Float products leave float32's
-# rounding; block kinds round activations to 8 bits, which leaves the same whatever the kind; pairs of bfloat16
-# round them to bfloat16.
+# rounding; block kinds round activations to 8 bits, which leaves the same whatever the kind; products of
+# pairs of bfloat16 round them to bfloat16.
 EXACT, PAIRS, ROUNDED = (2e-5, 1e-5), (0.04, 0.008), (0.15, 0.03)
 
 

@@ -150,17 +150,17 @@ struct Problem {
     return cache->keys(1, kv_head) + block * cache->block_bytes();
   }
 
-  // Checks one row in `every` of each sequence.
-  void check(const Table<float>& out, int64_t every = 1) const {
+  // Checks one row in `every` of each sequence, of several sets of kernels against one computation.
+  void check(const std::vector<Table<float>>& outs, int64_t every = 1) const {
     std::vector<double> expected;
     for (size_t index = 0; index < sequences.size(); ++index) {
       for (int64_t row = 0; row < sequences[index].num_rows; row += every) {
         const int64_t r = sequence_rows.at(index, 0) + row;
         for (int64_t head = 0; head < shape.kv_heads * shape.group; ++head) {
           const double size = reference(index, row, head, expected);
-          check_head(out, r, head, expected, size);
+          for (const Table<float>& out : outs) check_head(out, r, head, expected, size);
         }
-        CHECK_EQUAL(out.row(r)[width()], 9.0f);
+        for (const Table<float>& out : outs) CHECK_EQUAL(out.row(r)[width()], 9.0f);
       }
     }
   }

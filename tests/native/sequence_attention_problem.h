@@ -66,8 +66,9 @@ struct SequenceProblem {
   }
 
   // Every element of all results; only the first `most_sequences` sequences.
-  void check(const Results& got, size_t most_sequences = SIZE_MAX) const {
-    for (size_t i = 0; i < std::min(lengths.size(), most_sequences); ++i) check_sequence(got, sequences.at(i, 0), lengths[i]);
+  // Checks results of several sets of kernels against one computation in double precision.
+  void check(const std::vector<Results>& all, size_t most_sequences = SIZE_MAX) const {
+    for (size_t i = 0; i < std::min(lengths.size(), most_sequences); ++i) check_sequence(all, sequences.at(i, 0), lengths[i]);
   }
 
  private:
@@ -95,21 +96,23 @@ struct SequenceProblem {
     }
   }
 
-  void check_sequence(const Results& got, int64_t first, int64_t rows) const {
+  void check_sequence(const std::vector<Results>& all, int64_t first, int64_t rows) const {
     const int64_t dim = shape.head_dim;
     for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
       std::vector<double> d_keys(rows * dim), d_values(rows * dim);
       for (int64_t head = kv_head * shape.group; head < (kv_head + 1) * shape.group; ++head)
-        for (int64_t row = 0; row < rows; ++row) check_query(got, first, row, head, kv_head, d_keys, d_values);
-      for (int64_t t = 0; t < rows; ++t) {
-        check_row("d_k", got.d_k, first + t, kv_head * dim, &d_keys[t * dim], dim, 1e-4);
-        check_row("d_v", got.d_v, first + t, kv_head * dim, &d_values[t * dim], dim, 1e-4);
+        for (int64_t row = 0; row < rows; ++row) check_query(all, first, row, head, kv_head, d_keys, d_values);
+      for (const Results& got : all) {
+        for (int64_t t = 0; t < rows; ++t) {
+          check_row("d_k", got.d_k, first + t, kv_head * dim, &d_keys[t * dim], dim, 1e-4);
+          check_row("d_v", got.d_v, first + t, kv_head * dim, &d_values[t * dim], dim, 1e-4);
+        }
       }
     }
   }
 
-  void check_query(const Results& got, int64_t first, int64_t row, int64_t head, int64_t kv_head, std::vector<double>& d_keys,
-                   std::vector<double>& d_values) const {
+  void check_query(const std::vector<Results>& all, int64_t first, int64_t row, int64_t head, int64_t kv_head,
+                   std::vector<double>& d_keys, std::vector<double>& d_values) const {
     const int64_t dim = shape.head_dim, column = head * dim, kv_column = kv_head * dim;
     const int64_t begin = shape.window > 0 ? std::max<int64_t>(0, row - shape.window + 1) : 0;
     std::vector<double> weights, slopes, out(dim), d_query(dim);
@@ -135,9 +138,11 @@ struct SequenceProblem {
         d_keys[t * dim + d] += d_score * q.at(first + row, column + d);
       }
     }
-    check_row("out", got.out, first + row, column, out.data(), dim, 5e-6);
-    check_row("log_sum_exp", got.log_sum_exp, first + row, head, &log_sum_exp, 1, 3e-6);
-    check_row("d_q", got.d_q, first + row, column, d_query.data(), dim, 3e-5);
+    for (const Results& got : all) {
+      check_row("out", got.out, first + row, column, out.data(), dim, 5e-6);
+      check_row("log_sum_exp", got.log_sum_exp, first + row, head, &log_sum_exp, 1, 3e-6);
+      check_row("d_q", got.d_q, first + row, column, d_query.data(), dim, 3e-5);
+    }
   }
 };
 

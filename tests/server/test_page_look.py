@@ -161,7 +161,7 @@ def test_the_threads_are_shown_while_they_work(browser: Any, real: Server) -> No
             "[...document.querySelectorAll('.lane-canvas')].map((c) => c.getContext('2d')"
             ".getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 === 3 && v > 0).length)"
         )
-        assert all(count > 100 for count in page.evaluate(painted))
+        wait_until(page, f"{painted}.every((count) => count > 100)")
         box = page.locator(".lane-canvas").first.bounding_box()
         for step in range(20):  # somewhere on the lane an operation is found
             page.mouse.move(box["x"] + 5 + 15 * step, box["y"] + 10)

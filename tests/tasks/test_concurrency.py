@@ -106,4 +106,4 @@ def test_an_idle_model_uses_no_cpu(tiny: weft.Model) -> None:
     time.sleep(0.05)
     before = time.process_time()
     time.sleep(1)
-    assert time.process_time() - before < 0.1
+    assert time.process_time() - before < 0.02

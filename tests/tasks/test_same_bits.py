@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from support import answers as bits
-from support.native_plans import other_isas
 from support.steps import PagedTexts
 from support.tiny_folders import CONTEXT, VOCABULARY, WRITERS, write_llama
 
@@ -220,10 +216,3 @@ def test_the_real_model() -> None:
             with weft.load("smollm2-135m-instruct", **settings) as model:
                 assert bits.answers(model, requests) == expected[0]
                 assert bits.scores(model, texts) == expected[1]
-
-
-@pytest.mark.parametrize("isa", other_isas())
-def test_the_same_holds_on_other_instruction_sets(isa: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "not other_instruction_sets", __file__]
-    run = subprocess.run(command, env=os.environ | {"WEFT_ISA": isa}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-4000:]
