@@ -70,8 +70,7 @@ class Pool:
         return bool(self._native.is_closed)
 
     def parallel_for(self, begin: int, end: int, grain: int, function: Callable[[int, int], object]) -> None:
-        """Equals `for first in range(begin, end, grain): function(first, min(first + grain, end))`, in any
-        order.
+        """`for first in range(begin, end, grain): function(first, min(first + grain, end))`, in any order.
 
         The first exception of a call is raised here; calls not yet begun are then skipped. Raises
         ConfigError for a grain below 1, ThreadError when the pool is closed, was made before a fork, or
@@ -87,8 +86,7 @@ class Pool:
     def submit(self, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Future[Result]:
         """Has an idle worker call `function(*args, **kwargs)` once; the future gets its result or exception.
 
-        A call that waits for one submitted later may wait for ever. Raises ThreadError when the pool is
-        closed.
+        A call that waits for a later one may wait for ever. Raises ThreadError when the pool is closed.
         """
         future: Future[Result] = self._native.submit(function, *args, **kwargs)
         return future
@@ -291,8 +289,7 @@ def measure_limits(pool: Pool, team: int = 0) -> MachineLimits:
 
 def available_isas() -> list[str]:
     """Instruction sets whose kernels can run here, the slowest first."""
-    names: list[str] = native().isa_available()
-    return names
+    return list(native().isa_available())
 
 
 def selected_isa() -> str:
@@ -302,8 +299,7 @@ def selected_isa() -> str:
 
 def cache_bytes() -> dict[str, int]:
     """Data caches of the first processor: l1d_bytes, l2_bytes, l3_bytes; 0 where unknown."""
-    sizes: dict[str, int] = native().cache_bytes()
-    return sizes
+    return dict(native().cache_bytes())
 
 
 def give_back_freed_memory() -> None:
