@@ -28,6 +28,7 @@ TORCH = {
     "float32, 2 processes": ["--threads", "1", "--processes", "2"],
     "bf16 autocast": ["--threads", "2", "--precision", "bf16"],
     "bf16 autocast compiled": ["--threads", "2", "--precision", "bf16", "--compile"],
+    "bf16 autocast, 2 processes": ["--threads", "1", "--precision", "bf16", "--processes", "2"],
 }
 WEFT = {
     "weft": ["--threads", "2"],
@@ -84,7 +85,10 @@ def compare(work: str, options: argparse.Namespace) -> dict[str, Any]:
 def try_once(work: str, flags: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """Return one turn of a configuration of torch, after a step that warms it up."""
     with TrainerProcess("torch", work, flags, options.peers) as process:
-        found = join([process.train(1, options.turn), process.train(STEPS[work], options.turn)])
+        answers = [process.warm_up(options.turn)]
+        if "error" not in answers[0]:
+            answers.append(process.train(STEPS[work], options.turn))
+        found = join(answers)
     say(f"{work} {process.name}: {found}")
     return found
 
@@ -99,7 +103,7 @@ def take_turns(
             for peer, all_flags in (("torch", torch_flags), ("weft", WEFT))
             for name, flags in all_flags.items()
         }
-        answers = {name: [process.train(1, options.turn)] for name, process in processes.items()}
+        answers = {name: [process.warm_up(options.turn)] for name, process in processes.items()}
         for number in range(options.rounds):
             for name, process in processes.items():
                 answers[name].append(process.train(STEPS[work], options.turn))
@@ -188,12 +192,13 @@ def parse() -> argparse.Namespace:
         "--realtime", action="store_true", help="measure with real-time priority (needs the right to)"
     )
     parser.add_argument("--rest", type=float, default=0.0, help="rest after a turn, as a share of its length")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds that an answer may take")
     parser.add_argument("--json", type=Path, help="write the result to this file, too, as it grows")
     options = parser.parse_args()
     if "WEFT_PEERS_DIR" not in os.environ:
         sys.exit("expected WEFT_PEERS_DIR, the directory that benchmarks/peers/setup.sh filled")
     options.peers = Path(os.environ["WEFT_PEERS_DIR"])
-    options.turn = TurnRules(MeasuringLock(options.lock), options.realtime, options.rest)
+    options.turn = TurnRules(MeasuringLock(options.lock), options.realtime, options.rest, options.limit)
     return options
 
 

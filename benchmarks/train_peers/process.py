@@ -2,6 +2,8 @@
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -29,18 +31,31 @@ class TrainerProcess:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
 
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request and return its answer, or what went wrong as `error`."""
+    def ask(self, limit_s: float, **request: Any) -> dict[str, Any]:
+        """Send a request and return its answer, or what went wrong as `error`.
+
+        A process that takes longer than `limit_s` is ended.
+        """
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
-            line = self.process.stdout.readline()
         except BrokenPipeError:
-            line = ""
+            return {"error": self._last_words()}
+        if not select.select([self.process.stdout], [], [], limit_s)[0]:
+            self.end()
+            return {"error": f"no answer within {limit_s:g} s"}
+        line = self.process.stdout.readline()
         if not line:
-            return {"error": self.process.stderr.read().strip().splitlines()[-1:]}
+            return {"error": self._last_words()}
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def _last_words(self) -> str:
+        return "".join(self.process.stderr.read().strip().splitlines()[-1:])
+
+    def warm_up(self, turn: "TurnRules") -> dict[str, Any]:
+        """Train the first step, which loads and compiles, beside whatever else the machine does."""
+        return self.ask(turn.limit_s, steps=1) | {"foreign_share": 0.0}
 
     def train(self, steps: int, turn: "TurnRules") -> dict[str, Any]:
         """Train `steps` steps undisturbed, and tell how much of the machine others used meanwhile."""
@@ -53,7 +68,7 @@ class TrainerProcess:
             if turn.is_realtime:
                 set_realtime(family(self.process.pid), True)
             before = Load.now(self.cpu_seconds)
-            answer = self.ask(**request)
+            answer = self.ask(turn.limit_s, **request)
             if "error" not in answer:
                 answer["foreign_share"] = before.foreign_share(Load.now(self.cpu_seconds))
                 if turn.is_realtime:
@@ -67,8 +82,13 @@ class TrainerProcess:
         """Return the processor time of the trainer and its other processes."""
         return sum(cpu_seconds(one) for one in family(self.process.pid))
 
+    def end(self) -> None:
+        """End the process and those it started, at once."""
+        for pid in reversed(family(self.process.pid)):
+            os.kill(pid, signal.SIGKILL)
+
     def close(self) -> None:
-        """End the process."""
+        """Let the process end."""
         if self.process.poll() is None:
             self.process.stdin.close()
             self.process.stdout.read()
@@ -82,12 +102,15 @@ class TrainerProcess:
 
 
 class TurnRules:
-    """How to keep a turn free of other work, and how long to rest after it, as a share of its length."""
+    """How to keep a turn free of other work, how long to rest after it (a share of its length), and the seconds
+    that an answer may take.
+    """
 
-    def __init__(self, lock: MeasuringLock, is_realtime: bool, rest: float) -> None:
+    def __init__(self, lock: MeasuringLock, is_realtime: bool, rest: float, limit_s: float) -> None:
         self.lock = lock
         self.is_realtime = is_realtime
         self.rest = rest
+        self.limit_s = limit_s
 
 
 def set_realtime(pids: list[int], wanted: bool) -> None:

@@ -8,7 +8,11 @@
 #include "kernels/matmul_layout.inl"
 #if defined(WEFT_KERNELS_AVX512)
 #include "kernels/gemm_avx512.inl"
+#if defined(WEFT_EMULATE_AVX512)
 #include "kernels/gemm_pack_x86.inl"
+#else
+#include "kernels/gemm_pack_avx512.inl"
+#endif
 #elif defined(WEFT_KERNELS_AVX2)
 #include "kernels/gemm_avx2.inl"
 #include "kernels/gemm_pack_x86.inl"
@@ -36,8 +40,30 @@ struct Place {
   int64_t columns;
 };
 
+// A tile whose columns all exist. All that is added is read before anything is written, so that no load waits for a
+// store of another row.
 template <int kRows>
-inline void write_tile(const GemmTile& tile, const Place& place, const Sums<kRows>& sums) {
+inline void write_whole(const GemmTile& tile, const Place& place, Sums<kRows>& sums) {
+#pragma GCC unroll 2
+  for (int vector = 0; vector < kTileVectors; ++vector) {
+    const int64_t column = vector * kLanes;
+    const F32 bias = place.bias ? load(place.bias + column) : zero();
+#pragma GCC unroll 12
+    for (int row = 0; row < kRows; ++row) {
+      if (place.bias) sums[row][vector] = add(sums[row][vector], bias);
+      if (place.addend)
+        sums[row][vector] = add(sums[row][vector], load(place.addend + row * tile.addend_stride + column));
+    }
+  }
+#pragma GCC unroll 12
+  for (int row = 0; row < kRows; ++row)
+#pragma GCC unroll 2
+    for (int vector = 0; vector < kTileVectors; ++vector)
+      store(place.out + row * tile.out_stride + vector * kLanes, sums[row][vector]);
+}
+
+template <int kRows>
+inline void write_part(const GemmTile& tile, const Place& place, const Sums<kRows>& sums) {
 #pragma GCC unroll 12
   for (int row = 0; row < kRows; ++row) {
 #pragma GCC unroll 2
@@ -45,17 +71,9 @@ inline void write_tile(const GemmTile& tile, const Place& place, const Sums<kRow
       const int64_t column = vector * kLanes, count = place.columns - column;
       if (count <= 0) break;
       F32 value = sums[row][vector];
-      float* out = place.out + row * tile.out_stride + column;
-      const float* addend = place.addend ? place.addend + row * tile.addend_stride + column : nullptr;
-      if (count >= kLanes) {
-        if (place.bias) value = add(value, load(place.bias + column));
-        if (addend) value = add(value, load(addend));
-        store(out, value);
-      } else {
-        if (place.bias) value = add(value, load_partial(place.bias + column, count));
-        if (addend) value = add(value, load_partial(addend, count));
-        store_partial(out, value, count);
-      }
+      if (place.bias) value = add(value, load_partial(place.bias + column, count));
+      if (place.addend) value = add(value, load_partial(place.addend + row * tile.addend_stride + column, count));
+      store_partial(place.out + row * tile.out_stride + column, value, count);
     }
   }
 }
@@ -69,7 +87,10 @@ void multiply_strips(const GemmTile& tile, const uint8_t* a, const uint8_t* b, c
     for (int vector = 0; vector < kTileVectors; ++vector)
       sums[row][vector] = tile.is_first ? zero() : load(place.sums + row * kTileColumns + vector * kLanes);
   add_products<kForm, kRows>(a, b, tile.k, sums);
-  if (tile.is_last) return write_tile<kRows>(tile, place, sums);
+  if (tile.is_last) {
+    if (place.columns >= kTileColumns) return write_whole<kRows>(tile, place, sums);
+    return write_part<kRows>(tile, place, sums);
+  }
 #pragma GCC unroll 12
   for (int row = 0; row < kRows; ++row)
 #pragma GCC unroll 2
