@@ -102,8 +102,8 @@ class TrainerProcess:
 
 
 class TurnRules:
-    """How to keep a turn free of other work, how long to rest after it (a share of its length), and the seconds
-    that an answer may take.
+    """How to keep a turn free of other work, how long to rest after it (a share of its length), and how many
+    seconds an answer may take.
     """
 
     def __init__(self, lock: MeasuringLock, is_realtime: bool, rest: float, limit_s: float) -> None:
