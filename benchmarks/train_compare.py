@@ -159,9 +159,10 @@ def print_work(work: str, report: dict[str, Any]) -> None:
             print(f"{work:10} {name:32} failed: {found['error']}")
             continue
         away = report.get("losses", {}).get(name.removesuffix(" (once)"), {}).get("largest")
+        losses = "" if away is None else f"  losses within {away:.1e}"
         print(
             f"{work:10} {name:32} {found['per_second']:12,.1f}/s  {found['peak_bytes'] / 1e6:8,.0f} MB  "
-            f"others {found['foreign_share']:.0%}  losses within {away:.1e}"
+            f"others {found['foreign_share']:.0%}{losses}"
         )
     if "times_faster" in report:
         print(
