@@ -104,7 +104,7 @@ class Linear final : public Op {
     } else {
       blocks_at(shared_block(args, place.block), last_row(rows, place.block) - first_row(rows, place.block), blocks);
     }
-    const uint8_t* next = shares.data(tile + args.num_threads);
+    const uint8_t* next = shares.data(tile + 1);
     shares.each_part(place, [&](size_t part, int64_t first, int64_t last) {
       multiply(part, first, last, place.block, next, args, args.scratch[thread], blocks);
     });
