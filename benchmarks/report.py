@@ -50,6 +50,8 @@ def section() -> str:
         parts += [threads_table(name, result[name]) for name in ("scaling", "contended") if name in result]
         if "memory" in result:
             parts.append(memory_table(result["memory"]))
+        if result["benchmark"] == "serving":
+            parts.append(serving_table(result["servers"]))
         if result["benchmark"] == "training":
             parts += [comparison_table(work, found) for work, found in result["works"].items()]
         if result["benchmark"] == "torch training":
@@ -66,6 +68,20 @@ def origin(result: dict[str, Any]) -> str:
     if result.get("tuned") is False:
         lines.append("Each engine with the likeliest settings and all threads, others not tried.")
     return "\n".join([*lines, *([result["note"]] if "note" in result else []), ""])
+
+
+def serving_table(servers: list[dict[str, Any]]) -> str:
+    """Return a table of servers: the rate that each held, and what came of it and of the next one."""
+    rows = ["| server | requests/s held | tried | first token, p95 | between tokens, p95 | held |"]
+    rows.append("|---|---|---|---|---|---|")
+    for server in servers:
+        for probe in server["probes"]:
+            rows.append(
+                f"| {server['server']} | {server['requests_per_s_held']:g} | {probe['rate']:g} "
+                f"| {probe['first_token_ms']['p95']:,.0f} ms | {probe['between_tokens_ms']['p95']:,.0f} ms "
+                f"| {'yes' if probe['held'] else 'no'} |"
+            )
+    return "\n".join(rows) + "\n"
 
 
 def inference_table(group: str, work: str, report: dict[str, Any]) -> str:

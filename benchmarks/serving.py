@@ -11,6 +11,7 @@ quarter. Servers take turns, a rate each, until each has held one and failed the
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compare import machine
 from peers.contenders import MODEL, Places
 from peers.lock import MeasuringLock
 from peers.servers import ServerPeer, running, servers
@@ -68,7 +70,8 @@ def probe(places: Places, search: Search, rate: float, seconds: float, seed: int
             "run",
             *(
                 "--backend",
-                f"kind=openai_http,target={search.url},request_format=/v1/completions,http2=false",
+                f"kind=openai_http,target={search.url},request_format=/v1/completions,http2=false,"
+                "validate_backend=false",
             ),
             *("--profile", f"kind=poisson,rate={rate}"),
             *("--constraint", f"kind=max_requests,count={count}"),
@@ -126,10 +129,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0, help="of requests in one probe")
+    parser.add_argument("--turns", type=int, default=20, help="most probes of a server")
     parser.add_argument("--only", action="append", help="begin of a server's name; may be repeated")
     parser.add_argument("--lock", type=Path, help="file that measurements on this machine lock")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end with this program
     places = Places.from_environment()
     lock = MeasuringLock(asked.lock)
     searches: list[Search] = []
@@ -141,8 +146,11 @@ def main() -> None:
                 print(f"left out {peer.name}: {missing} is not there", file=sys.stderr)
                 continue
             log = Path(tempfile.gettempdir()) / f"serving-{peer.name.replace(' ', '-')}.log"
-            searches.append(Search(peer, stack.enter_context(running(peer, log))))
-        for turn in range(20):
+            try:
+                searches.append(Search(peer, stack.enter_context(running(peer, log))))
+            except RuntimeError as error:
+                print(f"left out {peer.name}: {error}; {log} says more", file=sys.stderr)
+        for turn in range(asked.turns):
             trying = [search for search in searches if search.next_rate is not None]
             for search in trying:
                 rate = search.next_rate
@@ -152,7 +160,12 @@ def main() -> None:
                 lock.release()
                 print(search.peer.name, json.dumps(search.probes[-1]), file=sys.stderr, flush=True)
         rows = table(searches)
-    result = {"benchmark": "serving", "threads": asked.threads, "seconds": asked.seconds, "servers": rows}
+    result = {
+        "benchmark": "serving",
+        "machine": machine(),
+        "command": " ".join(["python", *sys.argv]),
+        "servers": rows,
+    }
     if asked.json:
         asked.json.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))

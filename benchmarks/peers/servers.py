@@ -46,7 +46,7 @@ def servers(places: Places, threads: int) -> list[ServerPeer]:
         ServerPeer(
             "weft Q4_1",
             (sys.executable, "-m", "weft", "serve", gguf, "--port", "{port}", "--threads", count),
-            first_rate=4.0,
+            first_rate=2.5,
         ),
         ServerPeer(
             "llama-server Q4_1",
@@ -77,10 +77,16 @@ def servers(places: Places, threads: int) -> list[ServerPeer]:
                 str(places.peers / "vllm" / "bin" / "vllm"),
                 *("serve", str(places.models / MODEL), "--port", "{port}", "--dtype", "bfloat16"),
                 *("--max-model-len", str(TOKENS_OF_SLOT), "--served-model-name", "model"),
+                "--enforce-eager",  # warming up for compiled graphs took longer than START_SECONDS
             ),
             first_rate=0.5,
             health="/health",
-            env={"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}"},
+            env={
+                "HF_HUB_OFFLINE": "1",
+                "VLLM_CPU_KVCACHE_SPACE": "2",
+                "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+                "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}",
+            },
         ),
     ]
 

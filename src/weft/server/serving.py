@@ -20,7 +20,7 @@ from weft.server.app import make_app
 from weft.server.service import Service
 
 _LAST_WORDS_S = 1.0  # between handing back what runs and cutting connections
-# Of one answer, besides what the system's own buffers hold: then nothing more is written until the client reads.
+# Of one answer, besides what the system itself buffers; then nothing is written until the client reads.
 _MAX_UNSENT_BYTES = 1 << 13
 
 
