@@ -79,7 +79,7 @@ def servers(places: Places, threads: int) -> list[ServerPeer]:
                 *("--max-model-len", str(TOKENS_OF_SLOT), "--served-model-name", "model"),
                 "--enforce-eager",  # warming up for compiled graphs took longer than START_SECONDS
             ),
-            first_rate=0.5,
+            first_rate=1.0,
             health="/health",
             env={
                 "HF_HUB_OFFLINE": "1",
