@@ -259,7 +259,8 @@ class Trainer:
         """The share of the time since the save before that checkpoints cost at most."""
         (begin, before), now = self._last_save, time.perf_counter()
         self._last_save = now, self._store.seconds
-        return (self._store.seconds - before) / (now - begin)
+        # The writer's thread and the trainer's add up to more than the time where a run does little else.
+        return min(1.0, (self._store.seconds - before) / (now - begin))
 
     def _is_over(self) -> bool:
         """Whether to stop before the last step."""
