@@ -19,9 +19,9 @@ from tests.server.running_server import Server, running
 
 
 def test_an_answer_streams_and_survives_a_reload(browser: Any, real: Server) -> None:
-    question = "What is a loom, in one sentence?"
+    question = "Write a long story about a loom."
     with visit(browser, real) as page:
-        set_numbers(page, temperature=0, max_tokens=24)
+        set_numbers(page, temperature=0, max_tokens=96)
         page.evaluate(
             "window.lengths = new Set(); new MutationObserver(() => lengths.add("
             "document.querySelector('.assistant .message-text')?.textContent.length ?? 0))"
@@ -32,19 +32,19 @@ def test_an_answer_streams_and_survives_a_reload(browser: Any, real: Server) -> 
         shown = wait_for_answer(page)
         assert page.evaluate("lengths.size") > 5, "it comes piece by piece"
         messages = [{"role": "user", "content": question}]
-        body = {"messages": messages, "temperature": 0, "max_tokens": 24}
+        body = {"messages": messages, "temperature": 0, "max_tokens": 96}
         told = real.ok("/v1/chat/completions", body)
         assert shown.split() == told["choices"][0]["message"]["content"].split()
         facts = page.inner_text(".assistant .message-facts")
         assert facts.startswith(f"{told['usage']['completion_tokens']} tokens · ") and "tokens/s" in facts
         page.reload()
         assert page.locator(".assistant .message-text").inner_text() == shown
-        assert page.input_value("[name=max_tokens]") == "24"
+        assert page.input_value("[name=max_tokens]") == "96"
         with page.expect_request("**/v1/chat/completions") as request:
             ask(page, "Who uses it?")
         sent = request.value.post_data_json
         assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
-        assert (sent["temperature"], sent["max_tokens"]) == (0, 24) and "top_p" not in sent
+        assert (sent["temperature"], sent["max_tokens"]) == (0, 96) and "top_p" not in sent
         assert wait_for_answer(page) and page.locator(".message").count() == 4
 
 

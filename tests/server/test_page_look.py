@@ -149,6 +149,16 @@ def test_keyboard_and_names(browser: Any, server: Server) -> None:
         assert page.is_hidden("#settings") and page.evaluate("document.activeElement.id") == "open-settings"
 
 
+def points_at_an_operation(page: Any) -> bool:
+    """Whether somewhere on the first lane, which moves meanwhile, the page tells about an operation."""
+    box = page.locator(".lane-canvas").first.bounding_box()
+    for attempt in range(100):
+        page.mouse.move(box["x"] + 5 + 15 * (attempt % 20), box["y"] + 10)
+        if "µs" in page.inner_text("#span-facts"):
+            return True
+    return False
+
+
 def test_the_threads_are_shown_while_they_work(browser: Any, real: Server) -> None:
     with visit(browser, real) as page:
         page.click("#open-threads")
@@ -162,10 +172,7 @@ def test_the_threads_are_shown_while_they_work(browser: Any, real: Server) -> No
             ".getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 === 3 && v > 0).length)"
         )
         wait_until(page, f"{painted}.every((count) => count > 100)")
-        box = page.locator(".lane-canvas").first.bounding_box()
-        for step in range(20):  # somewhere on the lane an operation is found
-            page.mouse.move(box["x"] + 5 + 15 * step, box["y"] + 10)
-        assert "µs" in page.inner_text("#span-facts")
+        assert points_at_an_operation(page)
         page.click("#stop")
         page.click("[data-close=threads]")
         page.wait_for_timeout(600)
