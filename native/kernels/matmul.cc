@@ -47,8 +47,8 @@ void run_tile(int64_t rows, const Groups& groups, const Rows& x, float* sums) {
   }
 }
 
-// The strips of a block one by one. Several of them share the fetching of the `next_bytes` at `next`, null for none; one
-// alone is as fast as memory, and asking for more would slow it.
+// The strips of a block one by one. Several of them share the fetching of the `next_bytes` at `next`, null for none;
+// one alone is as fast as memory, and asking for more would slow it.
 template <class Panel>
 void run_rows(const RowBlock& x, Groups groups, int64_t first_group, const uint8_t* next, int64_t next_bytes,
               float* sums) {
@@ -109,6 +109,11 @@ void multiply_panels(const Product& product, int64_t first, int64_t last, Scratc
     finish_rows(product.epilogue, scratch.sums, index, product.x.rows);
   }
 }
+
+// Rows lie in strips of the height of the tiles that read them.
+static_assert(ManyF32::kTileRows == strip_rows(RowForm::kF32) && ManyF16::kTileRows == strip_rows(RowForm::kF32));
+static_assert(ManyBF16::kTileRows == strip_rows(kFormBF16) && ManyQ8::kTileRows == strip_rows(kFormQ8));
+static_assert(ManyQ4::kTileRows == strip_rows(kFormQ4));
 
 void multiply(const Product* product, int64_t first, int64_t last, void* memory) {
   Scratch& scratch = *static_cast<Scratch*>(memory);

@@ -323,7 +323,7 @@ struct PanelBF16 {
 };
 
 constexpr int64_t kFewRows = 6;
-// Groups of a panel that are unpacked together: as many as leave the second cache room for rows and sums.
+// Groups of a panel that are multiplied together: as many as leave the second cache room for rows and sums.
 constexpr int64_t kChunkGroups = 48;
 using FewF32 = PanelF32;
 using ManyF32 = PanelF32;

@@ -59,7 +59,7 @@ struct Groups {
   int64_t step;
   int64_t k;
   const uint8_t* ahead = nullptr;  // what is multiplied later: its bytes are asked for little by little,
-  int64_t ahead_step = 0;          // as many with each group, so that reading them hides behind the arithmetic
+  int64_t ahead_step = 0;          // as many with each group, so that reading hides behind arithmetic (AVX-512 only)
 };
 
 // Asks for the share of group `index` in what is wanted later, towards the second cache.

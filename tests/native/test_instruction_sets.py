@@ -28,8 +28,18 @@ FILES = (
 CHOSEN = "not test_same_bits or (llama and bf16) or (gpt2 and q4) or long_context or real_model"
 
 
-@pytest.mark.parametrize("isa", other_isas())
-def test_the_same_holds_with(isa: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-k", CHOSEN, *(str(TESTS / name) for name in FILES)]
+def run_tests(isa: str, *arguments: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", *arguments]
     run = subprocess.run(command, env=os.environ | {"WEFT_ISA": isa}, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-4000:]
+
+
+@pytest.mark.parametrize("isa", other_isas())
+def test_the_same_holds_with(isa: str) -> None:
+    run_tests(isa, "-k", CHOSEN, *(str(TESTS / name) for name in FILES))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("isa", other_isas())
+def test_all_whole_answers_with(isa: str) -> None:
+    run_tests(isa, str(TESTS / "tasks/test_same_bits.py"))

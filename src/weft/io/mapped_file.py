@@ -1,4 +1,4 @@
-"""A file mapped read-only, whose parts are handed out as bounds-checked views."""
+"""A file in memory, mapped or copied, whose parts are handed out read-only as bounds-checked views."""
 
 from __future__ import annotations
 
@@ -79,6 +79,9 @@ class ResidentFile(MappedFile):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._open(path, _read_into_large_pages)
+
+    def advise_dont_need(self, offset: int = 0, size: int | None = None) -> None:
+        """Does nothing: no file would fill the pages of a copy again."""
 
 
 def _map_file(descriptor: int, size: int) -> mmap.mmap:

@@ -1,4 +1,4 @@
-"""Weights from a model's files: packed once on the pool, kept on disk, mapped at the next start."""
+"""Weights from a model's files: packed once on the pool, kept on disk, read at the next start."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _part(source: TensorSource) -> WeightPart:
 
 
 def _keep(checkpoint: Checkpoint, weights: ModelWeights, quant: str | None) -> ModelWeights:
-    """Writes the packed weights to disk; gives them back mapped from there, or as they are where that
+    """Writes the packed weights to disk; gives them back as read from there, or as they are where that
     failed.
     """
     key = _key(checkpoint.identity, quant)
