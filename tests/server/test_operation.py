@@ -129,6 +129,14 @@ def test_sigterm_lets_answers_finish(tiny: Path, home: Path) -> None:
         assert status == 200 and json.loads(content)["usage"]["completion_tokens"] == 3000
 
 
+def test_a_server_that_ends_says_no_more_than_its_log(tiny: Path, home: Path) -> None:
+    with running(tiny, home) as server:
+        assert server.call("POST", CHAT, {**LONG, "max_tokens": 2})[0] == 200
+        assert server.stop() == 0
+        (line,) = server.log.read_text().splitlines()
+        assert json.loads(line)["status"] == 200
+
+
 def test_sigterm_hands_back_what_takes_too_long(tiny: Path, home: Path) -> None:
     with running(tiny, home, "--shutdown-time", "0.3") as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)

@@ -52,7 +52,11 @@ def serve(service: Service, listening: socket.socket) -> None:
         backlog=2048,
     )
     print(_introduction(service, listening), flush=True)
-    _Server(config, service).run(sockets=[listening])
+    server = _Server(config, service)
+    try:
+        server.run(sockets=[listening])
+    finally:
+        server.cancel_hand_back()
 
 
 class _Server(uvicorn.Server):
@@ -75,6 +79,12 @@ class _Server(uvicorn.Server):
         # A second Ctrl-C does not wait. The signal is not raised again at the end: stopping is no failure.
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+
+    def cancel_hand_back(self) -> None:
+        """Ends the wait for the time to hand back, which would hold the model beyond the end of Python."""
+        if self._hand_back is not None:
+            self._hand_back.cancel()
+            self._hand_back.join()
 
 
 class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
