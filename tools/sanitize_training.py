@@ -32,6 +32,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 ADAPTERS: dict[str, dict[str, Any]] = {
     "adapter": {"lora": True, "rank": 4},
+    "int8 adapter": {"lora": True, "rank": 4, "quant": "int8"},
     "q8 adapter": {"lora": True, "rank": 4, "quant": "q8", "lora_dropout": 0.1},
     "q4 adapter": {"lora": True, "rank": 4, "quant": "q4", "grad_checkpoint": True},
 }

@@ -1,6 +1,6 @@
 // How fast products with packed weights are, against what this machine's arithmetic and memory allow.
 //
-//   bench_matmul [kind] [threads] [rows] [isa] [KiB]  kind: q4, q8, bf16, f16, f32 or all; rows 0: several
+//   bench_matmul [kind] [threads] [rows] [isa] [KiB]  kind: q4, q8, int8, bf16, f16, f32 or all; rows 0: several
 //
 // The shapes are those of a layer of SmolLM2-135M and of its head. Each case is checked against the serial loop
 // of tests/native/matmul_problem.h before it is timed; medians over runs that walk through more weights than the
@@ -29,9 +29,11 @@ struct WeightKind {
   const char* name;
   BlockKind block;
   double MachineLimits::*rate;
+  std::optional<PanelKind> target = {};
 };
 constexpr WeightKind kKinds[] = {{"q4", BlockKind::kQ4_1, &MachineLimits::q4_flops},
                                  {"q8", BlockKind::kQ8_0, &MachineLimits::q8_flops},
+                                 {"int8", BlockKind::kF32, &MachineLimits::q8_flops, PanelKind::kInt8},
                                  {"bf16", BlockKind::kBF16, &MachineLimits::bf16_flops},
                                  {"f16", BlockKind::kF16, &MachineLimits::f32_flops},
                                  {"f32", BlockKind::kF32, &MachineLimits::f32_flops}};
@@ -43,17 +45,19 @@ struct Timing {
   double best_us;  // of the quickest run
 };
 
-void check(const Kernels& kernels, const Table<float>& x, const FileBytes& bytes, std::shared_ptr<const Weight> weight) {
+void check(const Kernels& kernels, const WeightKind& kind, const Table<float>& x, const FileBytes& bytes,
+           std::shared_ptr<const Weight> weight) {
   if (rounds_rows(kernels, bytes.kind)) return;  // within a bound only; the tests hold it to that
   const int64_t rows = std::min<int64_t>(x.rows, 3);
   const Table<float> some = rows_of(x, x.rows - rows, rows);
-  CHECK(rows_of(run_linear(kernels, x, weight), x.rows - rows, rows) == reference_product(is_fused(kernels), some, bytes));
+  CHECK(rows_of(run_linear(kernels, x, weight), x.rows - rows, rows) ==
+        (kind.target ? reference_int8_product(kernels, some, bytes) : reference_product(is_fused(kernels), some, bytes)));
 }
 
 // The same weight again and again in different memory.
-std::vector<std::shared_ptr<const Weight>> copies_of(const FileBytes& bytes) {
-  std::vector<std::shared_ptr<const Weight>> copies = {pack({&bytes})};
-  while (static_cast<int64_t>(copies.size() * copies[0]->bytes()) < kWeightBytes) copies.push_back(pack({&bytes}));
+std::vector<std::shared_ptr<const Weight>> copies_of(const FileBytes& bytes, std::optional<PanelKind> target) {
+  std::vector<std::shared_ptr<const Weight>> copies = {pack({&bytes}, false, target)};
+  while (static_cast<int64_t>(copies.size() * copies[0]->bytes()) < kWeightBytes) copies.push_back(pack({&bytes}, false, target));
   return copies;
 }
 
@@ -84,11 +88,11 @@ void run_kind(const WeightKind& kind, const Kernels& kernels, const MachineLimit
               std::string& json) {
   for (const Shape& shape : kShapes) {
     const FileBytes bytes(kind.block, shape.n, shape.k, 1);
-    const auto weights = copies_of(bytes);
+    const auto weights = copies_of(bytes, kind.target);
     for (const int64_t rows : kRows) {
       if (only_rows && rows != only_rows) continue;
       const Table<float> x = random_table(rows, shape.k, 2);
-      check(kernels, x, bytes, weights[0]);
+      check(kernels, kind, x, bytes, weights[0]);
       const Timing timing = measure(kernels, weights, x, team);
       const double arithmetic = timing.gop_s * 1e9 / (limits.*kind.rate), reading = timing.gb_s * 1e9 / limits.read_bytes_per_second;
       std::printf("%-5s %-14s %4lld rows %10.2f us %8.1f GOP/s %5.1f %% %7.2f GB/s %5.1f %%   (best %10.2f us)\n", kind.name, shape.name,

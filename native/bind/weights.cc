@@ -58,7 +58,7 @@ std::shared_ptr<Weight> pack(Pool& pool, nb::sequence parts, bool interleave, st
   std::optional<PanelKind> kind;
   if (target) kind = panel_kind(*target);
   if (kind == PanelKind::kF16)
-    throw Error(ErrorKind::kValue, "expected a target among f32, bf16, q8 and q4, got 'f16'; choose one of them");
+    throw Error(ErrorKind::kValue, "expected a target among f32, bf16, q8, q4 and int8, got 'f16'; choose one of them");
   const nb::gil_scoped_release released;
   return pack_weight(pool.team(0), matrices, interleave, kind);
 }
@@ -153,7 +153,7 @@ void bind_weights(nb::module_& module) {
   nb::class_<Weight>(module, "Weight", "A weight [n, k] in the panels that products read. Immutable; any thread.")
       .def_static("pack", &pack, "pool"_a, "parts"_a, "interleave"_a = false, "target"_a.none() = nb::none(),
                   "Packs parts (kind, n, k, buffer, row_order or None), joined along their outputs, on the pool.\n\n"
-                  "interleave: two equal parts, gate and up. target: requantize to f32, bf16, q8 or q4. Raises "
+                  "interleave: two equal parts, gate and up. target: requantize to f32, bf16, q8, q4 or int8. Raises "
                   "ConfigError for sizes that do not fit or weights that are not finite, UnsupportedError for an "
                   "unknown kind, OutOfMemoryError. The GIL is released.")
       .def_static("from_packed", &from_packed, "header"_a, "buffer"_a,

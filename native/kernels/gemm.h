@@ -63,7 +63,7 @@ struct GemmKernels {
   void (*multiply)(const GemmTile* tile);
 
   // Writes inputs [0, k), k <= 32, of the 32 outputs of one group of a packed weight as float32 values[k][32].
-  void (*unpack_group)(const PanelFormat* format, const uint8_t* group, int64_t k, float* values);
+  void (*unpack_group)(const Panels* weight, int64_t panel, int64_t group, int64_t k, float* values);
 
   // sums[c] += x[0][c] + x[1][c] + ..., added up in that order before; at most kSumRows rows.
   void (*add_column_sums)(const float* x, int64_t row_stride, int64_t rows, int64_t columns, float* sums);

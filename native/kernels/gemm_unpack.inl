@@ -46,10 +46,14 @@ inline void unpack_word(Words word, int shift, int32_t mask, int32_t bias, int64
   }
 }
 
-void unpack_codes(const PanelFormat& format, const uint8_t* group, int64_t k, float* values) {
-  const bool is_q8 = format.kind == PanelKind::kQ8;
+void unpack_codes(const PanelFormat& format, const uint8_t* group, const float* of_outputs, int64_t k, float* values) {
+  const bool is_q8 = format.kind != PanelKind::kQ4;
   float numbers[3 * kPanelColumns] = {};
-  widen_scales(format, group + (is_q8 ? 1024 : 512), numbers);
+  if (of_outputs) {
+    memcpy(numbers, of_outputs, kPanelColumns * sizeof(float));
+  } else {
+    widen_scales(format, group + (is_q8 ? 1024 : 512), numbers);
+  }
   const int64_t per_scale = kGroupInputs / format.scales_per_group;
   const float* minimums = numbers + format.scales_per_group * kPanelColumns;
   for (int64_t i = 0; i < k; i += 4) {
@@ -66,8 +70,10 @@ void unpack_codes(const PanelFormat& format, const uint8_t* group, int64_t k, fl
   }
 }
 
-void unpack_group(const PanelFormat* format, const uint8_t* group, int64_t k, float* values) {
-  switch (format->kind) {
+void unpack_group(const Panels* weight, int64_t panel, int64_t index, int64_t k, float* values) {
+  const uint8_t* from = weight->data + panel * weight->panel_bytes;
+  const uint8_t* group = from + index * weight->group_bytes;
+  switch (weight->format.kind) {
     case PanelKind::kF32: memcpy(values, group, static_cast<size_t>(k * kPanelColumns) * sizeof(float)); break;
     case PanelKind::kF16:
       for (int64_t i = 0; i < k * kPanelColumns; i += kLanes)
@@ -75,7 +81,8 @@ void unpack_group(const PanelFormat* format, const uint8_t* group, int64_t k, fl
       break;
     case PanelKind::kBF16: unpack_bf16(group, k, values); break;
     case PanelKind::kQ8:
-    case PanelKind::kQ4: unpack_codes(*format, group, k, values); break;
+    case PanelKind::kQ4:
+    case PanelKind::kInt8: unpack_codes(weight->format, group, output_scales(*weight, from), k, values); break;
   }
 }
 

@@ -27,6 +27,7 @@ namespace weft::kernels::WEFT_KERNELS {
 namespace {
 
 constexpr int64_t kChunkInputs = kChunkGroups * kGroupInputs;
+static_assert(kChunkGroups % kSpanGroups == 0);
 constexpr int64_t kMaxUnpackedBytes = 4096 + 512;
 
 struct Scratch {
@@ -106,14 +107,14 @@ void multiply_panels(const Product& product, int64_t first, int64_t last, Scratc
       ask_for_outputs(product.epilogue, index, product.x.rows);
       multiply_panel<Many>(product, panel, next, scratch);
     }
-    finish_rows(product.epilogue, scratch.sums, index, product.x.rows);
+    finish_rows(product.epilogue, scratch.sums, output_scales(product.weight, panel), index, product.x.rows);
   }
 }
 
 // Rows lie in strips of the height of the tiles that read them.
 static_assert(ManyF32::kTileRows == strip_rows(RowForm::kF32) && ManyF16::kTileRows == strip_rows(RowForm::kF32));
 static_assert(ManyBF16::kTileRows == strip_rows(kFormBF16) && ManyQ8::kTileRows == strip_rows(kFormQ8));
-static_assert(ManyQ4::kTileRows == strip_rows(kFormQ4));
+static_assert(ManyQ4::kTileRows == strip_rows(kFormQ4) && ManyInt8::kTileRows == strip_rows(kFormInt8));
 
 void multiply(const Product* product, int64_t first, int64_t last, void* memory) {
   Scratch& scratch = *static_cast<Scratch*>(memory);
@@ -123,6 +124,7 @@ void multiply(const Product* product, int64_t first, int64_t last, void* memory)
     case PanelKind::kBF16: multiply_panels<FewBF16, ManyBF16>(*product, first, last, scratch); break;
     case PanelKind::kQ8: multiply_panels<FewQ8, ManyQ8>(*product, first, last, scratch); break;
     case PanelKind::kQ4: multiply_panels<FewQ4, ManyQ4>(*product, first, last, scratch); break;
+    case PanelKind::kInt8: multiply_panels<FewInt8, ManyInt8>(*product, first, last, scratch); break;
   }
   if (product->epilogue.streams) finish_streaming();
 }
@@ -130,7 +132,7 @@ void multiply(const Product* product, int64_t first, int64_t last, void* memory)
 }  // namespace
 
 const MatmulKernels kMatmul = {
-    {RowForm::kF32, RowForm::kF32, kFormBF16, kFormQ8, kFormQ4}, kFewRows, sizeof(Scratch), block_bytes, pack_rows,
-    multiply};
+    {RowForm::kF32, RowForm::kF32, kFormBF16, kFormQ8, kFormQ4, kFormInt8}, kFewRows, sizeof(Scratch), block_bytes,
+    pack_rows, multiply};
 
 }  // namespace weft::kernels::WEFT_KERNELS

@@ -6,6 +6,8 @@
 //   kF16   [32 k][32 n] float16
 //   kBF16  [16 k/2][32 n][2 k] bfloat16
 //   kQ8    [8 k/4][32 n][4 k] codes + 128 in a byte, scales, minimums
+//   kInt8  [8 k/4][32 n][4 k] codes + 128 in a byte; after the last group of the panel the scales of its outputs,
+//          [32 n] float32, one for all inputs
 //   kQ4    [4 k/8][32 n][4 k] codes in the low halves of bytes (k + 0..3) and the high halves (k + 4..7),
 //          scales, minimums
 // scales are [1 or 2][32 n]: of the whole group, or of its first and its second 16 inputs; minimums are [32 n].
@@ -16,6 +18,8 @@
 //   float panels:    for k ascending:  acc = fma(w, x, acc)
 //   integer panels:  for groups ascending:  acc = fma(minimum, x_scale * float(sum of codes), acc)
 //                                           acc = fma(scale * x_scale, float(exact dot of codes), acc)
+//   kInt8:          for groups ascending:  acc = fma(x_scale, float(exact dot of codes), acc);  then acc * scale
+//                   where the row form is kI8Wide in spans of two groups, each with one scale
 // with the bfloat16 dot instruction, where there is one, in place of the first for kBF16.
 #pragma once
 
@@ -26,8 +30,10 @@ namespace weft {
 
 constexpr int64_t kPanelColumns = 32;
 constexpr int64_t kGroupInputs = 32;
+constexpr int64_t kSpanGroups = 2;  // groups with one scale in rows of the form kI8Wide
 
-enum class PanelKind : int32_t { kF32 = 0, kF16 = 1, kBF16 = 2, kQ8 = 3, kQ4 = 4 };
+enum class PanelKind : int32_t { kF32 = 0, kF16 = 1, kBF16 = 2, kQ8 = 3, kQ4 = 4, kInt8 = 5 };
+constexpr int kNumPanelKinds = 6;
 
 // What stands in for a minimum: nothing, a stored one, or -8 * scale (codes centered on 8).
 enum class Minimum : int32_t { kNone = 0, kStored = 1, kCentered = 2 };
@@ -35,7 +41,7 @@ enum class Minimum : int32_t { kNone = 0, kStored = 1, kCentered = 2 };
 struct PanelFormat {
   PanelKind kind;
   int32_t scales_per_group;  // 2: kQ8 without minimums only
-  int32_t scale_bytes;       // 2: float16, 4: float32; minimums alike
+  int32_t scale_bytes;       // 2: float16, 4: float32; minimums alike; 0: a group has none
   Minimum minimum;
 };
 
@@ -49,7 +55,7 @@ struct Panels {
 };
 
 // What rows of x become for a kind of panel. Which one is the instruction set's choice.
-enum class RowForm : int32_t { kF32 = 0, kBF16 = 1, kI8 = 2, kI16 = 3, kIntegral = 4 };
+enum class RowForm : int32_t { kF32 = 0, kBF16 = 1, kI8 = 2, kI16 = 3, kIntegral = 4, kI8Wide = 5 };
 
 // Up to kBlockRows packed rows: block_bytes(form, rows, k) bytes, aligned to 64.
 struct RowBlock {
@@ -96,7 +102,7 @@ struct Product {
 };
 
 struct MatmulKernels {
-  RowForm row_form[5];   // by PanelKind
+  RowForm row_form[kNumPanelKinds];
   int64_t few_rows;      // up to here a product is bound by memory
   size_t scratch_bytes;  // of multiply()
 

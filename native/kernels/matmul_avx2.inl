@@ -5,6 +5,7 @@ namespace weft::kernels::WEFT_KERNELS {
 namespace {
 
 constexpr RowForm kFormQ8 = RowForm::kI16;
+constexpr RowForm kFormInt8 = kFormQ8;
 constexpr RowForm kFormQ4 = RowForm::kI8;
 constexpr RowForm kFormBF16 = RowForm::kF32;
 

@@ -151,6 +151,8 @@ using FewBF16 = PanelBF16;
 using ManyBF16 = PanelBF16;
 using FewQ8 = PackedQ8;
 using ManyQ8 = PanelQ8;
+using FewInt8 = PackedQ8;
+using ManyInt8 = PanelQ8;
 using FewQ4 = PackedQ4;
 using ManyQ4 = PanelQ4;
 

@@ -6,6 +6,7 @@ namespace {
 
 constexpr RowForm kFormQ8 = RowForm::kI8;
 constexpr RowForm kFormQ4 = RowForm::kI8;
+constexpr RowForm kFormInt8 = RowForm::kI8Wide;
 constexpr RowForm kFormBF16 = RowForm::kBF16;
 
 inline I32 load_bytes(const void* from) { return _mm512_loadu_si512(from); }
@@ -64,6 +65,25 @@ void quantize_group(const float* x, RowForm, uint8_t* values, float* scales, int
   _mm_storeu_si128(reinterpret_cast<__m128i*>(values), _mm512_cvtsepi32_epi8(a));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(values + 16), _mm512_cvtsepi32_epi8(b));
   note_sums(largest, _mm512_reduce_add_epi32(a), _mm512_reduce_add_epi32(b), scales, sums);
+}
+
+// A span of a row, up to kSpanGroups groups with one scale; the codes of a group are `step` bytes after the last's.
+void quantize_span(const float* x, int64_t groups, uint8_t* values, int64_t step, float* scales, int32_t* sums) {
+  const I32 magnitude = _mm512_set1_epi32(0x7fffffff);
+  I32 top = _mm512_setzero_si512(), sum = _mm512_setzero_si512();
+  for (int64_t i = 0; i < groups * kGroupInputs; i += 16)
+    top = _mm512_max_epi32(top, _mm512_and_si512(load_bytes(x + i), magnitude));
+  const int32_t largest_bits = _mm512_reduce_max_epi32(top);
+  float largest;
+  memcpy(&largest, &largest_bits, sizeof(largest));
+  const F32 factor = broadcast(quantizing_factor(largest));
+  for (int64_t group = 0; group < groups; ++group, x += kGroupInputs, values += step) {
+    const I32 a = _mm512_cvtps_epi32(mul(load(x), factor)), b = _mm512_cvtps_epi32(mul(load(x + 16), factor));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(values), _mm512_cvtsepi32_epi8(a));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(values + 16), _mm512_cvtsepi32_epi8(b));
+    sum = _mm512_add_epi32(sum, _mm512_add_epi32(a, b));
+  }
+  note_sums(largest, _mm512_reduce_add_epi32(sum), 0, scales, sums);
 }
 
 // To nearest even; NaN keeps its upper bits and becomes quiet.
@@ -183,7 +203,18 @@ struct PackedQ4 {
   }
 };
 
-// 8-bit panels are read as they are: a dot starts from -128 times the sum of the row's codes.
+// Dots of unsigned codes of 8 bits start from -128 times the sum of a row's.
+template <int kRows>
+inline void begin_dots(const int32_t* sums, I32 (&dots)[kRows][2]) {
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm512_set1_epi32(sums[2 * r]);
+}
+
+inline int32_t half_sum(const int32_t* sums, int part) {
+  return part == 0 ? sums[1] : static_cast<int32_t>(static_cast<uint32_t>(sums[0]) - static_cast<uint32_t>(sums[1]));
+}
+
+// 8-bit panels are read as they are.
 struct PanelQ8 {
   static constexpr int64_t kTileRows = 6;
   static constexpr int64_t kUnpackedBytes = 0;
@@ -208,9 +239,7 @@ struct PanelQ8 {
     for (int64_t index = 0; index < num_groups(w.k); ++index, group += w.step) {
       ask_ahead(w, index);
       I32 dots[kRows][2];
-#pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r)
-        dots[r][0] = dots[r][1] = _mm512_set1_epi32(x.sums[2 * r] + x.sums[2 * r + 1]);
+      begin_dots<kRows>(x.sums, dots);
       dot<kRows>(group, x.values, 8, dots);
       F32 scale[2], minimum[2] = {zero(), zero()};
       load_scales(w.format, group + 1024, 0, scale);
@@ -233,7 +262,7 @@ struct PanelQ8 {
       for (int part = 0; part < 2; ++part) {
         I32 dots[kRows][2];
 #pragma GCC unroll 12
-        for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm512_set1_epi32(x.sums[2 * r + part]);
+        for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm512_set1_epi32(half_sum(x.sums + 2 * r, part));
         dot<kRows>(group + part * 512, x.values + part * 16, 4, dots);
         F32 scale[2], minimum[2] = {zero(), zero()};
         load_scales(w.format, group + 1024, part, scale);
@@ -255,6 +284,36 @@ struct PanelQ8 {
     } else {
       tile_groups<kRows, true>(w, x, acc);
     }
+  }
+};
+
+// 8-bit panels without scales of groups: a dot is over a span of a row, and takes one multiplication.
+struct PanelInt8 {
+  static constexpr int64_t kTileRows = 6;
+  static constexpr int64_t kUnpackedBytes = 0;
+
+  template <int kRows>
+  static void tile(const Groups& w, Rows x, float* acc) {
+    TileSums<kRows> sums;
+    sums.take(acc);
+    const uint8_t* group = w.data;
+    const int64_t groups = num_groups(w.k);
+    for (int64_t index = 0; index < groups;) {
+      I32 dots[kRows][2];
+      begin_dots<kRows>(x.sums, dots);
+      for (const int64_t end = span_end(index, groups); index < end; ++index, group += w.step) {
+        ask_ahead(w, index);
+        PanelQ8::dot<kRows>(group, x.values, 8, dots);
+        x.values += x.values_step;
+      }
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r)
+        for (int c = 0; c < 2; ++c)
+          sums.at[r][c] = fma(_mm512_cvtepi32_ps(dots[r][c]), broadcast(x.scales[2 * r]), sums.at[r][c]);
+      x.scales += x.scales_step;
+      x.sums += x.scales_step;
+    }
+    sums.put(acc);
   }
 };
 
@@ -333,6 +392,8 @@ using FewBF16 = PanelBF16;
 using ManyBF16 = PanelBF16;
 using FewQ8 = PanelQ8;
 using ManyQ8 = PanelQ8;
+using FewInt8 = PanelInt8;
+using ManyInt8 = PanelInt8;
 using FewQ4 = PackedQ4;
 using ManyQ4 = PackedQ4;
 

@@ -31,13 +31,18 @@ inline void finish(const Epilogue& e, int64_t row, int64_t column, F32 value, in
   }
 }
 
+// The sums of a vector of columns from `c` on, times the scales of outputs where there are some.
+inline F32 scaled_sums(const float* sums, const float* scales, int64_t c) {
+  return scales ? mul(load(sums + c), load(scales + c)) : load(sums + c);
+}
+
 // sums [rows][32]: out[row][32 * panel + c] for each column c that there is.
-void finish_panel(const Epilogue& e, const float* sums, int64_t panel, int64_t rows) {
+void finish_panel(const Epilogue& e, const float* sums, const float* scales, int64_t panel, int64_t rows) {
   const int64_t first = panel * kPanelColumns;
   for (int64_t row = 0; row < rows; ++row, sums += kPanelColumns) {
     for (int64_t c = 0; c < kPanelColumns && first + c < e.columns; c += kLanes) {
       const int64_t count = e.columns - first - c;
-      F32 value = load(sums + c);
+      F32 value = scaled_sums(sums, scales, c);
       if (e.bias) value = add(value, load_partial(e.bias + first + c, count));
       if (e.activation != Activation::kNone) value = activate(e.activation, value);
       finish(e, row, first + c, value, count);
@@ -46,13 +51,13 @@ void finish_panel(const Epilogue& e, const float* sums, int64_t panel, int64_t r
 }
 
 // sums [rows][16 gate, 16 up]: out[row][16 * panel + c] = activation(gate) * up.
-void finish_gated_panel(const Epilogue& e, const float* sums, int64_t panel, int64_t rows) {
+void finish_gated_panel(const Epilogue& e, const float* sums, const float* scales, int64_t panel, int64_t rows) {
   constexpr int64_t kHalf = kPanelColumns / 2;
   const int64_t first = panel * kHalf;
   for (int64_t row = 0; row < rows; ++row, sums += kPanelColumns) {
     for (int64_t c = 0; c < kHalf && first + c < e.columns; c += kLanes) {
       const int64_t count = e.columns - first - c;
-      F32 gate = load(sums + c), up = load(sums + kHalf + c);
+      F32 gate = scaled_sums(sums, scales, c), up = scaled_sums(sums, scales, kHalf + c);
       if (e.bias) {
         gate = add(gate, load_partial(e.bias + first + c, count));
         up = add(up, load_partial(e.bias + e.columns + first + c, count));
@@ -73,11 +78,12 @@ void ask_for_outputs(const Epilogue& e, int64_t panel, int64_t rows) {
   }
 }
 
-void finish_rows(const Epilogue& e, const float* sums, int64_t panel, int64_t rows) {
+// scales: of the panel's outputs, or null.
+void finish_rows(const Epilogue& e, const float* sums, const float* scales, int64_t panel, int64_t rows) {
   if (is_gated(e.activation)) {
-    finish_gated_panel(e, sums, panel, rows);
+    finish_gated_panel(e, sums, scales, panel, rows);
   } else {
-    finish_panel(e, sums, panel, rows);
+    finish_panel(e, sums, scales, panel, rows);
   }
 }
 

@@ -1,16 +1,17 @@
 // Where things lie in a block of packed rows and in a group of a panel. Included by matmul.cc.
 //
-// A block of R rows, G = ceil(K / 32) groups, in strips of T rows, the last one of what is left:
+// A block of R rows, G = ceil(K / 32) groups, S = G spans with a scale each (kI8Wide: ceil(G / 2)), in strips of T
+// rows, the last one of what is left:
 //   values  [R/T][G][T][32]   of the row form's element
-//   scales  [R/T][G][T][2]    float32: scale, scale * sum of codes       (integer forms)
-//   sums    [R/T][G][T][2]    int32: -128 * sum of the codes of each half (integer forms)
+//   scales  [R/T][S][T][2]    float32: scale, scale * sum of codes       (integer forms)
+//   sums    [R/T][S][T][2]    int32: -128 * sum of the codes of all, of the first half (integer forms)
 // A strip is what a tile of a product reads, straight through.
 namespace weft::kernels::WEFT_KERNELS {
 
 namespace {
 
 constexpr int64_t form_bytes(RowForm form) {
-  return form == RowForm::kI8 ? 1 : form == RowForm::kI16 || form == RowForm::kBF16 ? 2 : 4;
+  return form == RowForm::kI8 || form == RowForm::kI8Wide ? 1 : form == RowForm::kI16 || form == RowForm::kBF16 ? 2 : 4;
 }
 constexpr bool is_quantized(RowForm form) { return form != RowForm::kF32 && form != RowForm::kBF16; }
 
@@ -27,12 +28,20 @@ constexpr int64_t strip_rows([[maybe_unused]] RowForm form) {
 
 constexpr int64_t num_groups(int64_t k) { return (k + kGroupInputs - 1) / kGroupInputs; }
 
+constexpr int64_t num_spans(RowForm form, int64_t groups) {
+  return form == RowForm::kI8Wide ? (groups + kSpanGroups - 1) / kSpanGroups : groups;
+}
+// Where the span that begins with group `index` ends.
+inline int64_t span_end(int64_t index, int64_t groups) {
+  return index + kSpanGroups < groups ? index + kSpanGroups : groups;
+}
+
 inline int64_t values_bytes(RowForm form, int64_t rows, int64_t k) {
   const int64_t bytes = num_groups(k) * rows * kGroupInputs * form_bytes(form);
   return (bytes + 63) / 64 * 64;
 }
 
-// A block's arrays at one group and row, and how far on the next group is.
+// A block's arrays at one group and row, and how far on the next group, or span, is.
 struct Rows {
   const uint8_t* values;
   const float* scales;
@@ -45,11 +54,13 @@ inline Rows rows_at(const RowBlock& block, int64_t group, int64_t row) {
   const int64_t row_bytes = kGroupInputs * form_bytes(block.form), groups = num_groups(block.k);
   const int64_t first = row / strip_rows(block.form) * strip_rows(block.form), rest = block.rows - first;
   const int64_t height = rest < strip_rows(block.form) ? rest : strip_rows(block.form);
+  const int64_t spans = num_spans(block.form, groups), span = num_spans(block.form, group);
   const int64_t index = first * groups + group * height + row - first;
+  const int64_t number = 2 * (first * spans + span * height + row - first);
   uint8_t* after = block.data + values_bytes(block.form, block.rows, block.k);
   float* scales = reinterpret_cast<float*>(after);
-  int32_t* sums = reinterpret_cast<int32_t*>(scales + 2 * groups * block.rows);
-  return {block.data + index * row_bytes, scales + 2 * index, sums + 2 * index, height * row_bytes, 2 * height};
+  int32_t* sums = reinterpret_cast<int32_t*>(scales + 2 * spans * block.rows);
+  return {block.data + index * row_bytes, scales + number, sums + number, height * row_bytes, 2 * height};
 }
 
 // Consecutive groups of a panel, `step` bytes apart: k inputs, as they are packed or unpacked.
@@ -68,10 +79,17 @@ inline void ask_ahead(const Groups& groups, int64_t index) {
   for (int64_t byte = 0; byte < groups.ahead_step; byte += 64) __builtin_prefetch(from + byte, 0, 2);
 }
 
-// The scales and minimums of a group of an integer panel follow its codes.
+// The scales and minimums of a group of an integer panel follow its codes; where a group has none they are ones.
 inline F32 load_scale(const uint8_t* from, int64_t index, int32_t scale_bytes) {
+  if (scale_bytes == 0) return broadcast(1.0f);
   return scale_bytes == 2 ? load_f16(reinterpret_cast<const uint16_t*>(from) + index)
                           : load(reinterpret_cast<const float*>(from) + index);
+}
+
+// The scales of a panel's outputs that hold for all inputs, or null.
+inline const float* output_scales(const Panels& weight, const uint8_t* panel) {
+  if (weight.format.kind != PanelKind::kInt8) return nullptr;
+  return reinterpret_cast<const float*>(panel + num_groups(weight.k) * weight.group_bytes);
 }
 
 // Writes [scales_per_group][32] scales and, unless there are none, 32 minimums as float32.

@@ -4,6 +4,7 @@ namespace weft::kernels::WEFT_KERNELS {
 namespace {
 
 constexpr RowForm kFormQ8 = RowForm::kIntegral;
+constexpr RowForm kFormInt8 = kFormQ8;
 constexpr RowForm kFormQ4 = RowForm::kIntegral;
 constexpr RowForm kFormBF16 = RowForm::kF32;
 
@@ -171,6 +172,8 @@ using FewBF16 = PanelBF16;
 using ManyBF16 = PanelBF16;
 using FewQ8 = PanelQ8;
 using ManyQ8 = PanelQ8;
+using FewInt8 = PanelQ8;
+using ManyInt8 = PanelQ8;
 using FewQ4 = PanelQ4;
 using ManyQ4 = PanelQ4;
 

@@ -15,8 +15,8 @@ inline void note_sums(float largest, int32_t first_half, int32_t second_half, fl
   scales[0] = scale;
   const auto first = static_cast<uint32_t>(first_half), second = static_cast<uint32_t>(second_half);
   scales[1] = scale * static_cast<float>(wrapped(first + second));
-  sums[0] = wrapped(0u - 128u * first);
-  sums[1] = wrapped(0u - 128u * second);
+  sums[0] = wrapped(0u - 128u * (first + second));
+  sums[1] = wrapped(0u - 128u * first);
 }
 
 }  // namespace

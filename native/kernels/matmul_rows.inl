@@ -5,6 +5,7 @@ namespace {
 
 // What one group of 32 values of a row becomes; where its parts go. Defined with each instruction set:
 //   void quantize_group(const float* x, RowForm form, uint8_t* values, float* scales, int32_t* sums)
+//   void quantize_span(const float* x, int64_t groups, uint8_t* values, int64_t step, float* scales, int32_t* sums)
 //   void round_group_bf16(const float* x, uint8_t* values)
 
 void copy_group(const float* x, uint8_t* values) {
@@ -28,7 +29,20 @@ const float* prepare_row(const RowSource& source, int64_t index, float* row) {
   return row;
 }
 
+// With a scale for each span.
+void pack_wide_row([[maybe_unused]] const float* x, [[maybe_unused]] const RowBlock& block, [[maybe_unused]] int64_t row) {
+#if defined(WEFT_KERNELS_AVX512)
+  const int64_t groups = num_groups(block.k);
+  for (int64_t group = 0; group < groups; group = span_end(group, groups)) {
+    const Rows to = rows_at(block, group, row);
+    quantize_span(x + group * kGroupInputs, span_end(group, groups) - group, const_cast<uint8_t*>(to.values),
+                  to.values_step, const_cast<float*>(to.scales), const_cast<int32_t*>(to.sums));
+  }
+#endif
+}
+
 void pack_row(const float* x, const RowBlock& block, int64_t row) {
+  if (block.form == RowForm::kI8Wide) return pack_wide_row(x, block, row);
   Rows to = rows_at(block, 0, row);
   for (int64_t group = 0; group < num_groups(block.k); ++group, x += kGroupInputs) {
     uint8_t* values = const_cast<uint8_t*>(to.values) + group * to.values_step;
@@ -52,7 +66,7 @@ void pack_rows(const RowSource* source, const RowBlock* blocks, int num_blocks, 
 }
 
 size_t block_bytes(RowForm form, int64_t rows, int64_t k) {
-  const int64_t quantized = is_quantized(form) ? 16 * num_groups(k) * rows : 0;
+  const int64_t quantized = is_quantized(form) ? 16 * num_spans(form, num_groups(k)) * rows : 0;
   return static_cast<size_t>((values_bytes(form, rows, k) + quantized + 63) / 64 * 64);
 }
 

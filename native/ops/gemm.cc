@@ -52,8 +52,7 @@ void unpack(const GemmKernels& kernels, const Weight& weight, int64_t first, int
     for (int64_t input = first_input; input < first_input + k;) {
       const int64_t group = input / kGroupInputs, skipped = input % kGroupInputs;
       const int64_t inputs = std::min(kGroupInputs - skipped, first_input + k - input);
-      const uint8_t* bytes = panels.data + place.panel * panels.panel_bytes + group * panels.group_bytes;
-      kernels.unpack_group(&panels.format, bytes, skipped + inputs, group_values);
+      kernels.unpack_group(&panels, place.panel, group, skipped + inputs, group_values);
       for (int64_t i = 0; i < inputs; ++i)
         memcpy(values + (input + i - first_input) * count + output - first,
                group_values + (skipped + i) * kPanelColumns + place.column, static_cast<size_t>(run) * sizeof(float));

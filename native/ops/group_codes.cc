@@ -91,4 +91,13 @@ void encode_q4(const float* values, GroupCodes* group) {
   for (int i = 0; i < kSize; ++i) group->codes[i] = static_cast<uint8_t>(best.codes[i]);
 }
 
+float encode_int8(const float* values, int64_t count, uint8_t* codes) {
+  float largest = 0;
+  for (int64_t i = 0; i < count; ++i) largest = fmaxf(largest, fabsf(values[i]));
+  const float scale = largest / 127.0f, inverse = scale > 1e-30f ? 1.0f / scale : 0.0f;
+  for (int64_t i = 0; i < count; ++i)
+    codes[i] = static_cast<uint8_t>(128.0f + clamp(nearbyintf(values[i] * inverse), -127.0f, 127.0f));
+  return inverse > 0 ? scale : 0.0f;
+}
+
 }  // namespace weft

@@ -1,4 +1,4 @@
-// Quantizing a group of 32 weights.
+// Quantizing weights, in groups of 32 or a whole row.
 #pragma once
 
 #include <stdint.h>
@@ -17,5 +17,8 @@ void encode_q8(const float* values, GroupCodes* group);
 // 4-bit codes with scale and minimum, value = scale * code + minimum, whose squared error is the least that a
 // short search over ranges, each with its least-squares line, finds.
 void encode_q4(const float* values, GroupCodes* group);
+
+// The nearest 8-bit codes, 128 added, of a row of weights with one scale, which is returned.
+float encode_int8(const float* values, int64_t count, uint8_t* codes);
 
 }  // namespace weft

@@ -9,7 +9,7 @@ namespace weft {
 
 namespace {
 
-constexpr const char* kKindNames[] = {"f32", "f16", "bf16", "q8", "q4"};
+constexpr const char* kKindNames[] = {"f32", "f16", "bf16", "q8", "q4", "int8"};
 constexpr int64_t kMaxBytes = int64_t{1} << 46;
 constexpr int64_t kMaxSize = int64_t{1} << 40;
 
@@ -19,15 +19,13 @@ constexpr int64_t kMaxSize = int64_t{1} << 40;
 
 int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
-bool is_integer(PanelKind kind) { return kind == PanelKind::kQ8 || kind == PanelKind::kQ4; }
-
 void check_format(const PanelFormat& format) {
-  const bool integer = is_integer(format.kind);
   const int32_t scales = format.scales_per_group;
   const bool two_scales = scales == 2 && format.kind == PanelKind::kQ8 && format.minimum == Minimum::kNone;
-  const bool known_scales = integer ? format.scale_bytes == 2 || format.scale_bytes == 4 : format.scale_bytes == 0;
+  const bool scaled = format.kind == PanelKind::kQ8 || format.kind == PanelKind::kQ4;
+  const bool known_scales = scaled ? format.scale_bytes == 2 || format.scale_bytes == 4 : format.scale_bytes == 0;
   const bool known_minimum = format.minimum == Minimum::kNone ||
-                             (integer && format.minimum == Minimum::kStored) ||
+                             (scaled && format.minimum == Minimum::kStored) ||
                              (format.kind == PanelKind::kQ4 && format.minimum == Minimum::kCentered);
   if (!(scales == 1 || two_scales) || !known_scales || !known_minimum)
     refuse("a format of panels that products read", std::string("another one of kind ") + panel_kind_name(format.kind));
@@ -39,6 +37,7 @@ int64_t group_bytes_of(const PanelFormat& format) {
     case PanelKind::kF32: return kGroupInputs * kPanelColumns * 4;
     case PanelKind::kF16:
     case PanelKind::kBF16: return kGroupInputs * kPanelColumns * 2;
+    case PanelKind::kInt8:
     case PanelKind::kQ8:
     case PanelKind::kQ4: break;
   }
@@ -52,10 +51,12 @@ int64_t panel_bytes_of(const PanelFormat& format, int64_t k) {
     case PanelKind::kF32: return k * kPanelColumns * 4;
     case PanelKind::kF16: return k * kPanelColumns * 2;
     case PanelKind::kBF16: return round_up(k, 2) * kPanelColumns * 2;
+    case PanelKind::kInt8:
     case PanelKind::kQ8:
     case PanelKind::kQ4: break;
   }
-  return round_up(k, kGroupInputs) / kGroupInputs * group_bytes_of(format);
+  const int64_t output_scales = format.kind == PanelKind::kInt8 ? kPanelColumns * 4 : 0;
+  return round_up(k, kGroupInputs) / kGroupInputs * group_bytes_of(format) + output_scales;
 }
 
 int64_t num_panels_of(int64_t n, bool is_interleaved) {
@@ -91,9 +92,19 @@ void read_float_column(PanelKind kind, const uint8_t* panel, int64_t column, int
 
 // The code of input i of a group, without its bias.
 int code_at(PanelKind kind, const uint8_t* group, int64_t column, int64_t i) {
-  if (kind == PanelKind::kQ8) return static_cast<int>(group[(i / 4 * kPanelColumns + column) * 4 + i % 4]) - 128;
+  if (kind != PanelKind::kQ4) return static_cast<int>(group[(i / 4 * kPanelColumns + column) * 4 + i % 4]) - 128;
   const uint8_t both = group[(i / 8 * kPanelColumns + column) * 4 + i % 4];
   return i % 8 < 4 ? both & 15 : both >> 4;
+}
+
+// An output of a kInt8 panel, whose scales follow its groups.
+void read_int8_column(const WeightPart& part, const uint8_t* panel, int64_t column, int64_t k, float* values) {
+  const int64_t groups = round_up(k, kGroupInputs) / kGroupInputs;
+  const float scale = load_number(panel + groups * part.group_bytes, column, 4);
+  for (int64_t i = 0; i < k; ++i) {
+    const uint8_t* group = panel + i / kGroupInputs * part.group_bytes;
+    values[i] = scale * static_cast<float>(code_at(part.format.kind, group, column, i % kGroupInputs));
+  }
 }
 
 void read_group_column(const PanelFormat& format, const uint8_t* group, int64_t column, int64_t count, float* values) {
@@ -113,9 +124,9 @@ void read_group_column(const PanelFormat& format, const uint8_t* group, int64_t 
 const char* panel_kind_name(PanelKind kind) { return kKindNames[static_cast<int>(kind)]; }
 
 PanelKind panel_kind(const std::string& name) {
-  for (int i = 0; i < 5; ++i)
+  for (int i = 0; i < kNumPanelKinds; ++i)
     if (name == kKindNames[i]) return static_cast<PanelKind>(i);
-  throw Error(ErrorKind::kValue, "expected a packed kind among f32, f16, bf16, q8 and q4, got '" + name + "'");
+  throw Error(ErrorKind::kValue, "expected a packed kind among f32, f16, bf16, q8, q4 and int8, got '" + name + "'");
 }
 
 Weight::Weight(const std::vector<PartShape>& parts, int64_t k, bool is_interleaved)
@@ -165,6 +176,7 @@ void Weight::dequantize_row(int64_t index, float* values) const {
   const PanelPlace place = place_of(part, is_interleaved_, index - part.first_output);
   const uint8_t* panel = data_ + part.offset_bytes + place.panel * part.panel_bytes;
   if (!is_integer(part.format.kind)) return read_float_column(part.format.kind, panel, place.column, k_, values);
+  if (part.format.kind == PanelKind::kInt8) return read_int8_column(part, panel, place.column, k_, values);
   for (int64_t k = 0; k < k_; k += kGroupInputs, panel += part.group_bytes) {
     const int64_t count = k_ - k < kGroupInputs ? k_ - k : kGroupInputs;
     read_group_column(part.format, panel, place.column, count, values + k);

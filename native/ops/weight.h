@@ -69,7 +69,10 @@ struct PanelPlace {
 };
 PanelPlace place_of(const WeightPart& part, bool is_interleaved, int64_t index);
 
-// "f32", "f16", "bf16", "q8" or "q4".
+// Whether weights of this kind are codes with scales.
+inline bool is_integer(PanelKind kind) { return kind >= PanelKind::kQ8; }
+
+// "f32", "f16", "bf16", "q8", "q4" or "int8".
 const char* panel_kind_name(PanelKind kind);
 // Throws Error(kValue) for another name.
 PanelKind panel_kind(const std::string& name);

@@ -19,8 +19,6 @@ namespace {
   throw Error(ErrorKind::kValue, "expected " + expected + ", got " + got + "; " + advice);
 }
 
-bool is_integer(PanelKind kind) { return kind == PanelKind::kQ8 || kind == PanelKind::kQ4; }
-
 PanelFormat target_format(PanelKind kind) {
   switch (kind) {
     case PanelKind::kQ8: return {kind, 1, 2, Minimum::kNone};
@@ -120,7 +118,11 @@ class MatrixPacker {
     decode_row(matrix_.kind, bytes, matrix_.k, row.values.data());
     check_finite(row.values, r, "weight");
     check_range(row.values, r);
-    if (is_integer(part_.format.kind)) encode_row(part_.format, groups_, row);
+    if (part_.format.kind == PanelKind::kInt8) {
+      row.scales[0] = encode_int8(row.values.data(), groups_ * kGroupInputs, row.codes.data());
+    } else if (is_integer(part_.format.kind)) {
+      encode_row(part_.format, groups_, row);
+    }
   }
 
   // Whether the part holds the block's own numbers, rather than requantized ones.
@@ -160,6 +162,9 @@ class MatrixPacker {
           put_half(panel, (i / 2 * kPanelColumns + place.column) * 2 + i % 2,
                    bf16_of_float(row.values[static_cast<size_t>(i)]));
         return;
+      case PanelKind::kInt8:
+        memcpy(panel + groups_ * part_.group_bytes + place.column * 4, row.scales.data(), 4);
+        break;
       case PanelKind::kQ8:
       case PanelKind::kQ4: break;
     }
@@ -171,7 +176,7 @@ class MatrixPacker {
   void write_group(uint8_t* to, int64_t column, const CodedRow& row, int64_t index) const {
     const uint8_t* codes = row.codes.data() + index * kGroupInputs;
     const PanelFormat& format = part_.format;
-    if (format.kind == PanelKind::kQ8) {
+    if (format.kind != PanelKind::kQ4) {
       for (int64_t i = 0; i < 8; ++i) memcpy(to + (i * kPanelColumns + column) * 4, codes + 4 * i, 4);
       to += 1024;
     } else {
@@ -181,6 +186,7 @@ class MatrixPacker {
       }
       to += 512;
     }
+    if (format.scale_bytes == 0) return;
     const int64_t scales = format.scales_per_group;
     for (int64_t i = 0; i < scales; ++i)
       put_number(to, i * kPanelColumns + column, row.scales[static_cast<size_t>(index * scales + i)]);

@@ -65,7 +65,13 @@ class MachineLimits:
 
         kind: of the weight, as in `WeightType`; of a mixture the slowest counts.
         """
-        rates = {"f32": self.f32_flops, "bf16": self.bf16_flops, "q8": self.q8_flops, "q4": self.q4_flops}
+        rates = {
+            "f32": self.f32_flops,
+            "bf16": self.bf16_flops,
+            "q8": self.q8_flops,
+            "int8": self.q8_flops,
+            "q4": self.q4_flops,
+        }
         rate = min(rates.get(part, self.f32_flops) for part in kind.split("+"))
         return max(flops / rate, nbytes / self.read_bytes_per_second)
 

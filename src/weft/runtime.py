@@ -156,7 +156,7 @@ class Weight:
         """Packs `parts`, joined along their outputs, on the threads of `pool`.
 
         interleave: two equal parts, gate and up, alternate, for a gated activation. target: requantize to
-        "f32", "bf16", "q8" or "q4"; by default each kind of the file keeps its precision. Raises
+        "f32", "bf16", "q8", "int8" or "q4"; by default each kind of the file keeps its precision. Raises
         ConfigError for sizes that do not fit or values that are not finite, OutOfMemoryError.
         """
         plain = [(part.kind, part.n, part.k, part.data, part.row_order) for part in parts]

@@ -102,7 +102,7 @@ class VectorType:
 class WeightType:
     """A packed weight of a linear layer, [n outputs, k inputs], of `nbytes` bytes.
 
-    `kind` is the layout of its elements ("f32", "bf16", "q8", "q4", or several joined by "+"). An
+    `kind` is the layout of its elements ("f32", "bf16", "q8", "int8", "q4", or several joined by "+"). An
     `interleaved` weight holds the outputs of two equal parts, gate and up, in turn, for a product with a
     gated activation.
     """

@@ -108,7 +108,7 @@ def test_a_stop_text_in_the_environment_is_one_text(weft: Weft, tiny: Path) -> N
 
 def test_requantized_weights_are_kept_apart(weft: Weft, tiny: Path) -> None:
     # The same flags again give the same answer, from the packed weights of the first start.
-    for quant in ("f32", "bf16", "q8"):
+    for quant in ("f32", "bf16", "q8", "int8"):
         flags = ("-n", "8", *GREEDY, "--quant", quant, "--logprobs", "0")
         assert answer(weft, tiny, *flags)["logprobs"] == answer(weft, tiny, *flags)["logprobs"]
 

@@ -19,7 +19,7 @@ from weft.runtime import Pool, Weight, WeightPart
 
 _NUMBERS = (*EDGES, -1, -5, -(2**31), -(2**63))
 _ODD = (*_NUMBERS, "x", None, 1.5, [], [1], {}, True, "q4", ["Q4_1"])
-_TARGETS = (None, None, "q8", "q4", "bf16", "f32")
+_TARGETS = (None, None, "q8", "int8", "q4", "bf16", "f32")
 
 
 def make(rng: random.Random) -> bytes:

@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "op_runner.h"
+#include "ops/group_codes.h"
 #include "ops/weight_pack.h"
 
 namespace weft::test {
@@ -68,9 +69,10 @@ struct QuantizedRow {
   std::vector<int> codes;
   std::vector<float> scales, sums;
 
-  QuantizedRow(const float* x, int64_t k) : codes(static_cast<size_t>((k + 31) / 32 * 32)) {
-    for (int64_t first = 0; first < k; first += 32) {
-      const int64_t count = std::min<int64_t>(32, k - first);
+  // span: inputs with one scale
+  QuantizedRow(const float* x, int64_t k, int64_t span = 32) : codes(static_cast<size_t>((k + span - 1) / span * span)) {
+    for (int64_t first = 0; first < k; first += span) {
+      const int64_t count = std::min<int64_t>(span, k - first);
       float largest = 0;
       for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(x[first + i]));
       const float factor = largest < 1e-30f ? 0.0f : 127.0f / largest;
@@ -123,6 +125,29 @@ struct CodedWeights {
   }
 };
 
+// A row of weights with one scale, as they are requantized to kInt8.
+struct Int8Weights {
+  std::vector<uint8_t> codes;
+  float scale;
+
+  Int8Weights(BlockKind kind, const uint8_t* row, int64_t k) : codes(static_cast<size_t>(k)) {
+    std::vector<float> values(codes.size());
+    decode_row(kind, row, k, values.data());
+    scale = encode_int8(values.data(), static_cast<int64_t>(codes.size()), codes.data());
+  }
+
+  float product(bool fused, const QuantizedRow& x) const {
+    float sum = 0;
+    const size_t span = x.codes.size() / x.scales.size();
+    for (size_t part = 0; part < x.scales.size(); ++part) {
+      int dot = 0;
+      for (size_t i = part * span; i < std::min(codes.size(), (part + 1) * span); ++i) dot += (codes[i] - 128) * x.codes[i];
+      sum = multiply_add(fused, x.scales[part], static_cast<float>(dot), sum);
+    }
+    return sum * scale;
+  }
+};
+
 inline Table<float> random_table(int64_t rows, int64_t columns, uint32_t seed, int64_t gap = 0) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
@@ -146,6 +171,26 @@ inline Table<float> reference_product(bool fused, const Table<float>& x, const F
       const CodedWeights coded(weights.kind, weights.row(n), weights.k);
       for (int64_t r = 0; r < x.rows; ++r) out.at(r, n) = coded.product(fused, rows[static_cast<size_t>(r)]);
     }
+  }
+  return out;
+}
+
+inline bool is_fused(const Kernels& kernels) { return std::string(kernels.isa) != "portable"; }
+// Whether the instruction set rounds rows to bfloat16 too.
+inline bool rounds_rows(const Kernels& kernels, BlockKind kind) {
+  return kind == BlockKind::kBF16 && std::string(kernels.isa) == "avx512";
+}
+
+// The same of weights that were requantized to kInt8.
+inline Table<float> reference_int8_product(const Kernels& kernels, const Table<float>& x, const FileBytes& weights) {
+  const bool fused = is_fused(kernels);
+  const int64_t span = std::string(kernels.isa) == "avx512" ? kSpanGroups * kGroupInputs : kGroupInputs;
+  Table<float> out(x.rows, weights.n);
+  std::vector<QuantizedRow> rows;
+  for (int64_t r = 0; r < x.rows; ++r) rows.emplace_back(x.row(r), x.columns, span);
+  for (int64_t n = 0; n < weights.n; ++n) {
+    const Int8Weights coded(weights.kind, weights.row(n), weights.k);
+    for (int64_t r = 0; r < x.rows; ++r) out.at(r, n) = coded.product(fused, rows[static_cast<size_t>(r)]);
   }
   return out;
 }
@@ -174,12 +219,6 @@ inline Table<float> run_linear(const Kernels& kernels, const Table<float>& x, st
   Table<float> out(x.rows, weight->n());
   OpRunner("linear").weight("weight", weight).in("x", x).out("out", out).run(kernels, schedule);
   return out;
-}
-
-inline bool is_fused(const Kernels& kernels) { return std::string(kernels.isa) != "portable"; }
-// Whether the instruction set rounds rows to bfloat16 too.
-inline bool rounds_rows(const Kernels& kernels, BlockKind kind) {
-  return kind == BlockKind::kBF16 && std::string(kernels.isa) == "avx512";
 }
 
 }  // namespace weft::test

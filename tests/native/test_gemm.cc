@@ -146,6 +146,7 @@ void every_kind_of_packed_weight() {
         packed_weights(*kernels, pack({&first}), bf16);
         if (second.k == first.k) packed_weights(*kernels, pack({&first, &second}), bf16);
         packed_weights(*kernels, pack({&first, &first}, true), bf16);
+        packed_weights(*kernels, pack({&first, &first}, true, PanelKind::kInt8), bf16);
       }
     }
   }

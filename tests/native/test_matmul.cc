@@ -13,6 +13,19 @@ int64_t inputs_for(BlockKind kind, int64_t k) {
   return (k + elements - 1) / elements * elements;
 }
 
+void expect_bits(const Kernels& kernels, const Table<float>& got, const Table<float>& expected, const FileBytes& weights) {
+  for (int64_t r = 0; r < got.rows; ++r) {
+    for (int64_t n = 0; n < weights.n; ++n) {
+      if (std::memcmp(&got.at(r, n), &expected.at(r, n), sizeof(float)) == 0) continue;
+      return fail(kernels.isa, 0,
+                  std::string(block_name(weights.kind)) + " rows " + std::to_string(got.rows) + " n " +
+                      std::to_string(weights.n) + " k " + std::to_string(weights.k) + ": row " + std::to_string(r) +
+                      ", output " + std::to_string(n) + ": " + std::to_string(got.at(r, n)) + " for " +
+                      std::to_string(expected.at(r, n)));
+    }
+  }
+}
+
 void expect_product(const Kernels& kernels, const Table<float>& got, const Table<float>& x, const FileBytes& weights) {
   if (rounds_rows(kernels, weights.kind)) {
     // Rounding x to bfloat16 moves each product by 2^-8 of itself at most.
@@ -30,17 +43,7 @@ void expect_product(const Kernels& kernels, const Table<float>& got, const Table
     }
     return;
   }
-  const Table<float> expected = reference_product(is_fused(kernels), x, weights);
-  for (int64_t r = 0; r < x.rows; ++r) {
-    for (int64_t n = 0; n < weights.n; ++n) {
-      if (std::memcmp(&got.at(r, n), &expected.at(r, n), sizeof(float)) == 0) continue;
-      return fail(kernels.isa, 0,
-                  std::string(block_name(weights.kind)) + " rows " + std::to_string(x.rows) + " n " +
-                      std::to_string(weights.n) + " k " + std::to_string(weights.k) + ": row " + std::to_string(r) +
-                      ", output " + std::to_string(n) + ": " + std::to_string(got.at(r, n)) + " for " +
-                      std::to_string(expected.at(r, n)));
-    }
-  }
+  expect_bits(kernels, got, reference_product(is_fused(kernels), x, weights), weights);
 }
 
 void every_kind_and_number_of_rows() {
@@ -91,6 +94,24 @@ void same_bits_over_threads_and_orders() {
         for (const int threads : {1, 2, 3, 8}) {
           CHECK(run_linear(*kernels, x, packed, {threads, 0, true}) == expected);
           CHECK(run_linear(*kernels, x, packed, {threads, 17u + static_cast<uint32_t>(threads), false}) == expected);
+        }
+      }
+    }
+  }
+}
+
+// Weights with one scale for each output: inputs that end within a group, within a span of groups, after a chunk.
+void one_scale_for_each_output() {
+  for (const Kernels* kernels : available_kernels()) {
+    for (const int64_t k : {1, 31, 96, 128, 161, 1600}) {
+      for (const int64_t n : {1, 33, 70}) {
+        const FileBytes weights(BlockKind::kF32, n, k, static_cast<uint32_t>(k + n));
+        const std::shared_ptr<const Weight> packed = pack({&weights}, false, PanelKind::kInt8);
+        for (const int64_t rows : {1, 5, 6, 7, 70, 200}) {
+          const Table<float> x = random_table(rows, k, 6, n % 2);
+          const Table<float> expected = reference_int8_product(*kernels, x, weights);
+          for (const int threads : {1, 3})
+            expect_bits(*kernels, run_linear(*kernels, x, packed, {threads, 5, threads == 1}), expected, weights);
         }
       }
     }
@@ -172,6 +193,7 @@ int main(int argc, char** argv) {
              {{"every_kind_and_number_of_rows", every_kind_and_number_of_rows},
               {"every_size_around_tiles", every_size_around_tiles},
               {"same_bits_over_threads_and_orders", same_bits_over_threads_and_orders},
+              {"one_scale_for_each_output", one_scale_for_each_output},
               {"parts_are_joined", parts_are_joined},
               {"close_to_the_dequantized_product", close_to_the_dequantized_product},
               {"extreme_rows", extreme_rows}});

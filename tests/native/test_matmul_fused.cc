@@ -91,14 +91,17 @@ void bias_activation_residual_after() {
 
 void gates_after() {
   for (const Kernels* kernels : available_kernels()) {
-    for (const BlockKind up_kind : {BlockKind::kQ4_1, BlockKind::kQ4_0, BlockKind::kQ8_0, BlockKind::kF32}) {
+    using Target = std::optional<PanelKind>;
+    const std::pair<BlockKind, Target> cases[] = {{BlockKind::kQ4_1, {}}, {BlockKind::kQ4_0, {}}, {BlockKind::kQ8_0, {}},
+                                                  {BlockKind::kF32, {}}, {BlockKind::kF32, PanelKind::kInt8}};
+    for (const auto& [up_kind, target] : cases) {
       for (const int64_t features : {64, 16, 21, 5}) {
         const FileBytes gate(BlockKind::kQ4_1, features, 64, 1), up(up_kind, features, 64, 2);
-        const std::shared_ptr<const Weight> packed = pack({&gate, &up}, true);
+        const std::shared_ptr<const Weight> packed = pack({&gate, &up}, true, target);
         // Joined in one format, as the interleaved weight is.
-        const bool is_float = up_kind == BlockKind::kF32;
-        const std::shared_ptr<const Weight> gate_alone = pack({&gate}, false, is_float ? std::optional(PanelKind::kF32) : std::nullopt);
-        const std::shared_ptr<const Weight> up_alone = pack({&up});
+        const bool is_float = !target && up_kind == BlockKind::kF32;
+        const std::shared_ptr<const Weight> gate_alone = pack({&gate}, false, is_float ? PanelKind::kF32 : target);
+        const std::shared_ptr<const Weight> up_alone = pack({&up}, false, target);
         const std::vector<float> bias = random_vector(2 * features, 3);
         for (const int64_t rows : {1, 40}) {
           const Table<float> x = random_table(rows, 64, 4);

@@ -64,7 +64,7 @@ def test_bf16_compute(draw):
     close(run_training(model(40, compute="bf16"), weights, inputs(draw, 50, 40, 300)), rtol=2e-2)
 
 
-@pytest.mark.parametrize("target", ["bf16", "q8", "q4"])
+@pytest.mark.parametrize("target", ["bf16", "q8", "int8", "q4"])
 def test_a_frozen_packed_head(draw, target):
     with Pool(2) as pool:
         weight = pack(draw(150, 64), pool, target=target)

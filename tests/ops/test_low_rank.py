@@ -81,7 +81,7 @@ def test_an_adapter_that_is_none_is_refused(draw, weights):
                 executable.run(step(draw, [1, number]))
 
 
-@pytest.mark.parametrize("target", ["f32", "bf16", "q8", "q4"])
+@pytest.mark.parametrize("target", ["f32", "bf16", "q8", "int8", "q4"])
 @pytest.mark.parametrize("rows", [1, 7, 40])
 def test_alternating_columns_give_the_bits_of_the_fused_gate(draw, target, rows):
     weights = {"pair": pack(draw(96, 64), Pool(1), interleave=True, target=target), "norm": draw(64)}

@@ -117,7 +117,7 @@ def step(x_gates, state, lengths):
     return {"x_gates": x_gates, "sequences": where, "state": state}
 
 
-@pytest.mark.parametrize("target", ["f32", "bf16", "q8", "q4"])
+@pytest.mark.parametrize("target", ["f32", "bf16", "q8", "int8", "q4"])
 @pytest.mark.parametrize("hidden", [1, 31, 64, 100])
 @pytest.mark.parametrize("lengths", [(1,), (1, 1, 1), (3, 1, 7, 7, 2), (1,) * 70, (40, 9)], ids=str)
 def test_a_layer_that_goes_on_against_the_reference(draw, target, hidden, lengths):

@@ -119,10 +119,10 @@ def test_attention_over_a_paged_cache(draw, kv_heads, group, head_dim, window, d
 
 
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (31, 33), (96, 64), (130, 100)])
-@pytest.mark.parametrize("target", ["f32", "bf16", "q8", "q4"])
+@pytest.mark.parametrize("target", ["f32", "bf16", "q8", "int8", "q4"])
 def test_linear_in_all_its_forms(draw, n, k, target):
     # 8- and 4-bit products round the activations to 8 bits; bf16 weights may round them to bf16.
-    rtol = {"f32": 1e-5, "bf16": 1e-2, "q8": 3e-2, "q4": 3e-2}[target]
+    rtol = {"f32": 1e-5, "bf16": 1e-2, "q8": 3e-2, "int8": 3e-2, "q4": 3e-2}[target]
     pool = Pool(2)
     weights = {
         "weight": pack(draw(n, k), pool, target=target),
@@ -148,7 +148,7 @@ def test_linear_in_all_its_forms(draw, n, k, target):
     check(weights, model, [{"x": draw(rows, k), "residual": draw(rows, n)} for rows in ROWS], rtol)
 
 
-@pytest.mark.parametrize("target", ["f32", "bf16", "q8", "q4"])
+@pytest.mark.parametrize("target", ["f32", "bf16", "q8", "int8", "q4"])
 def test_embedding_and_gathering(draw, target):
     weights = {"table": pack(draw(50, 40), Pool(1), target=target)}
 

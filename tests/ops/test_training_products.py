@@ -67,7 +67,7 @@ def test_bf16_rounds_both_factors(draw):
     assert np.abs(got - x @ w.T).max() > 1e-4
 
 
-@pytest.mark.parametrize("target", ["f32", "bf16", "q8", "q4"])
+@pytest.mark.parametrize("target", ["f32", "bf16", "q8", "int8", "q4"])
 def test_input_gradient_through_a_packed_weight(draw, target):
     with Pool(2) as pool:
         weight = pack(draw(70, 96), pool, target=target)

@@ -68,7 +68,7 @@ def rounds_rows(target: str) -> bool:
     """Whether products with weights of this kind round the rows they take: to 8 bits, or to bfloat16, which
     the avx512 path multiplies in pairs.
     """
-    return target in ("q8", "q4") or (target == "bf16" and native().isa_selected() == "avx512")
+    return target in ("q8", "int8", "q4") or (target == "bf16" and native().isa_selected() == "avx512")
 
 
 def other_isas() -> list[str]:

@@ -122,7 +122,7 @@ def test_an_adapter_comes_while_others_answer(
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-@pytest.mark.parametrize("quant", ["f32", "q8"])
+@pytest.mark.parametrize("quant", ["f32", "q8", "int8"])
 def test_it_says_what_the_fused_model_says(tmp_path: Path, name: str, quant: str) -> None:
     base = WRITERS[name](tmp_path / "base")
     adapter = write_tiny_adapter(tmp_path / "adapter", base, 1, strength=0.5)

@@ -28,7 +28,7 @@ ModelWeights = dict[str, Weight | Array]
 # Changes whenever the same files would be packed into other bytes or under other names.
 PACKING_VERSION = 1
 # Bytes of an element that is requantized, scales aside.
-_TARGET_BYTES = {"f32": 4.0, "bf16": 2.0, "q8": 1.0, "q4": 0.5}
+_TARGET_BYTES = {"f32": 4.0, "bf16": 2.0, "q8": 1.0, "int8": 1.0, "q4": 0.5}
 PANEL_LAYOUT = "panels-of-32"  # of all instruction sets
 
 
@@ -51,8 +51,8 @@ class LoadedModel:
 def load_model(path: str | Path, pool: Pool, quant: str | None = None) -> LoadedModel:
     """The model at `path`, a file or a folder, from packed weights on disk where an earlier start left them.
 
-    quant: "f32", "bf16", "q8" or "q4" requantizes matrices; by default they keep the file's precision. Raises
-    ModelNotFoundError, ModelFileError, UnsupportedError, OutOfMemoryError.
+    quant: "f32", "bf16", "q8", "int8" or "q4" requantizes matrices; by default they keep the file's precision.
+    Raises ModelNotFoundError, ModelFileError, UnsupportedError, OutOfMemoryError.
     """
     packed = open_packed(_key(fingerprint(Path(path)), quant))
     if packed is not None and (loaded := _from_packed(packed)) is not None:
