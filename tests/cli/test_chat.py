@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cli.run_weft import Terminal, Weft
+from tests.support.tiny_adapter import write_tiny_adapter
 from tests.support.tiny_folder import write_tiny_folder
 
 CTRL_C, CTRL_D, UP = b"\x03", b"\x04", b"\x1b[A"
@@ -75,6 +76,25 @@ def test_commands_that_are_none(weft: Weft, tiny: Path) -> None:
     assert "got /nonsense" in done.stderr
     assert "/clear" in done.stdout and "[no system text]" in done.stdout
     assert done.stdout.count("\n") > 7, "a path is a message, and is answered"
+
+
+def test_a_conversation_changes_its_adapter(weft: Weft, tiny: Path, tmp_path: Path) -> None:
+    paths = {name: write_tiny_adapter(tmp_path / name, tiny, seed) for seed, name in enumerate("ab", 1)}
+    one = ("-p", "hello", *SHORT, "-q")
+    plain, first, second = (weft.ok("chat", tiny, *flags, *one) for flags in (
+        (), ("--adapter", paths["a"]), ("--adapter", paths["b"])))  # fmt: skip
+    assert len({plain, first, second}) == 3
+    both = ("chat", tiny, *SHORT, "-q", "--adapter", f"a={paths['a']}", "--adapter", f"b={paths['b']}")
+    assert weft.ok(*both, "-p", "hello") == plain
+    assert weft.ok(*both, "-p", "hello", "--use-adapter", "b") == second
+    turns = ["hello", "/clear", "/adapter a", "hello", "/clear", "/adapter b", "hello", "/adapter"]
+    turns += ["/clear", "/adapter -", "hello"]
+    told = weft.ok(*both, stdin="\n".join(turns)).replace("[cleared]\n", "")
+    by = "[answers by {} from now on]\n"
+    expected = [plain, by.format("a"), first, by.format("b"), second, "[adapters: a, *b]\n"]
+    assert told == "".join([*expected, by.format("the model as it was loaded"), plain])
+    done = weft(*both, stdin="/adapter c\nhello\n")
+    assert "among a, b, got 'c'" in done.stderr and done.stdout == plain
 
 
 def test_a_full_context_drops_the_oldest_turns(weft: Weft, tiny: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from tests.cli.run_weft import Terminal, Weft, command
+from tests.support.tiny_adapter import write_tiny_adapter
 
 GREEDY = ("--temp", "0", "--ignore-eos")
 
@@ -111,6 +112,24 @@ def test_requantized_weights_are_kept_apart(weft: Weft, tiny: Path) -> None:
     for quant in ("f32", "bf16", "q8", "int8"):
         flags = ("-n", "8", *GREEDY, "--quant", quant, "--logprobs", "0")
         assert answer(weft, tiny, *flags)["logprobs"] == answer(weft, tiny, *flags)["logprobs"]
+
+
+def test_one_of_several_adapters_answers(weft: Weft, tiny: Path, tmp_path: Path) -> None:
+    paths = {name: write_tiny_adapter(tmp_path / name, tiny, seed) for seed, name in enumerate("ab", 1)}
+    alone = {name: answer(weft, tiny, *GREEDY, "--adapter", path)["text"] for name, path in paths.items()}
+    plain = answer(weft, tiny, *GREEDY)["text"]
+    assert len({plain, *alone.values()}) == 3
+    named = [text for name, path in paths.items() for text in ("--adapter", f"{name}={path}")]
+    assert answer(weft, tiny, *GREEDY, *named)["text"] == plain, "no name, no adapter"
+    for name in paths:
+        assert answer(weft, tiny, *GREEDY, *named, "--use-adapter", name)["text"] == alone[name]
+    mixed = (*GREEDY, *named[:2], "--adapter", paths["b"])
+    assert answer(weft, tiny, *mixed)["text"] == alone["b"], "the one without a name"
+    assert answer(weft, tiny, *mixed, "--use-adapter", "a")["text"] == alone["a"]
+    run = ("generate", "-m", tiny, "-p", "x", *named)
+    assert "got 'c'" in weft.fails(2, *run, "--use-adapter", "c")
+    assert "of the name 'a'" in weft.fails(2, *run, "--adapter", f"a={paths['b']}")
+    assert "without a name" in weft.fails(2, *run, "--adapter", paths["a"], "--adapter", paths["b"])
 
 
 def test_ctrl_c_keeps_what_has_come(weft: Weft, tiny: Path) -> None:

@@ -90,6 +90,17 @@ def test_mixed_in_one_batch_each_answers_as_alone(
             assert got == alone[name][PROMPTS.index(prompt)], name
 
 
+def test_each_prompt_by_an_adapter_of_its_own(
+    folder: Path, adapters: list[Path], alone: dict[str | None, list[tuple]]
+) -> None:
+    with weft.load(folder, adapters={path.name: path for path in adapters}, threads=2) as model:
+        names = [None, "all", "some", "wide"]
+        got = model.generate(PROMPTS, adapter=names, **SETTINGS)
+        assert [(a.token_ids, a.logprobs) for a in got] == [alone[name][n] for n, name in enumerate(names)]
+        with pytest.raises(ConfigError, match="each of 4 prompts, got 2"):
+            model.generate(PROMPTS, adapter=["all", None], **SETTINGS)
+
+
 def test_prefixes_are_shared_within_an_adapter_alone(
     folder: Path, adapters: list[Path], alone: dict[str | None, list[tuple]]
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weft.cli.adapter_flags import adapter_flags, default_and_named
 from weft.cli.options import (
     engine_flags,
     flag,
@@ -40,14 +41,7 @@ def _batch_flags(command: Any) -> Any:
     help="Write the results to this file; where it holds some, the batch goes on after them.",
 )
 @model_flag()
-@flag(
-    "--adapter",
-    "adapters",
-    multiple=True,
-    metavar="[NAME=]PATH",
-    help="Adapter to answer with: its folder, or a run's; with a NAME for requests whose model it is. "
-    "May be repeated.",
-)
+@adapter_flags
 @_batch_flags
 @flag("--restart", is_flag=True, help="Drop the results that are there and begin anew.")
 @flag("--served-name", help="Name of the model in the requests; by default the name it was loaded by.")
@@ -90,7 +84,7 @@ def _batch(
     from weft.server.served import Served
     from weft.tasks.model import load
 
-    default, named = _default_and_named(values["adapters"])
+    default, named = default_and_named(values["adapters"])
     if output.exists() and output.samefile(requests):
         raise click.UsageError("Expected results in a file of their own, got the requests' one; change -o.")
     total = count_requests(requests, config)
@@ -105,7 +99,8 @@ def _batch(
             return
         with load(model, adapter=default, **engine) as loaded:
             served = Served(loaded, values["served_name"] or model.rstrip("/").rsplit("/", 1)[-1])
-            served.load_adapters(named)
+            for name, path in named.items():
+                served.load_adapter(name, path)
             with progress_of(values["quiet"], len(results.names), total) as progress:
                 run = BatchRun(served, settings, results, progress)
                 try:
@@ -113,16 +108,6 @@ def _batch(
                 finally:
                     progress.close()
                     _say(run.summary, total, output, values["quiet"])
-
-
-def _default_and_named(adapters: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
-    """The adapter without a name, which answers where a request names none, and those with one."""
-    default = [adapter for adapter in adapters if "=" not in adapter]
-    if len(default) > 1:
-        raise click.UsageError(
-            f"Expected one --adapter without a name, got {len(default)}; write NAME={default[1]}."
-        )
-    return default[0] if default else None, tuple(adapter for adapter in adapters if "=" in adapter)
 
 
 def _origin(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weft.cli.options import adapter_flag, engine_flags, flag, given, model_flag, one_model, sampling_flags
+from weft.cli.adapter_flags import adapter_flags, check_use, default_and_named, use_adapter_flag
+from weft.cli.options import engine_flags, flag, given, model_flag, one_model, sampling_flags
 from weft.config import EngineConfig
 from weft.serve.sampling import SamplingParams
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _HELP = '''\
 /clear         forget the conversation; the system text stays
 /system TEXT   set the system text and forget the conversation; without TEXT show it, /system - drops it
+/adapter NAME  answer with this adapter from now on; without NAME list them, /adapter - goes back
 /help          show this
 /exit          leave, as Ctrl-D does
 A line that ends in \\ goes on in the next; lines between """ and """ are one message.
@@ -29,7 +31,8 @@ Ctrl-C stops an answer.'''
 @click.command("chat")
 @click.argument("name", required=False, metavar="[MODEL]")
 @model_flag(required=False)
-@adapter_flag
+@adapter_flags
+@use_adapter_flag
 @flag("-p", "--prompt", help="Answer this one message and leave.")
 @flag("--system", help="The system text: how the model shall answer.")
 @flag("-n", "--max-tokens", type=int, help="Most tokens of an answer; by default what the context holds.")
@@ -44,6 +47,9 @@ def command(name: str | None, model: str | None, **values: Any) -> None:
     settings = given(SamplingParams, values)
     engine = given(EngineConfig, values)
     SamplingParams(**settings)  # wrong settings are said before a model is loaded
+    default, named = default_and_named(values.pop("adapters"))
+    check_use(values["adapter"], named)
+    engine |= {"adapter": default, "adapters": named}
     _chat(one_model(name, model), engine, settings, **values)
 
 
@@ -60,8 +66,8 @@ def _chat(
     from weft.tasks.chat import Conversation
     from weft.tasks.model import load
 
-    with load(model, adapter=adapter, **engine) as loaded:
-        conversation = Conversation(loaded.chatter, system, loaded.adapters.number(None))
+    with load(model, **engine) as loaded:
+        conversation = Conversation(loaded.chatter, system, loaded.adapters.number(adapter))
         conversation.check()  # a model without a chat template is refused before anybody types
         session = _Session(loaded, conversation, settings, quiet)
         if prompt is None:
@@ -157,10 +163,14 @@ class _Session:
                 print("[cleared]")
             case "/system":
                 self._set_system(rest.strip())
+            case "/adapter":
+                self._use_adapter(rest.strip())
             case "/help":
                 print(_HELP)
             case _:
-                print(f"weft: Expected /clear, /system, /help or /exit, got {word}.", file=sys.stderr)
+                print(
+                    f"weft: Expected /clear, /system, /adapter, /help or /exit, got {word}.", file=sys.stderr
+                )
         return True
 
     def _set_system(self, text: str) -> None:
@@ -170,6 +180,22 @@ class _Session:
         self._conversation.system = None if text == "-" else text
         self._conversation.clear()
         print("[system text set, conversation cleared]" if text != "-" else "[system text dropped]")
+
+    def _use_adapter(self, name: str) -> None:
+        from weft.errors import ConfigError
+
+        adapters = self._model.adapters
+        if not name:
+            chosen = self._conversation.adapter
+            listed = [f"*{n}" if adapters.number(n) == chosen else n for n in adapters.names]
+            print(f"[adapters: {', '.join(listed) or 'none'}]")
+            return
+        try:
+            self._conversation.adapter = adapters.number(None if name == "-" else name)
+        except ConfigError as error:
+            print(f"weft: {error}", file=sys.stderr)
+            return
+        print(f"[answers by {'the model as it was loaded' if name == '-' else name} from now on]")
 
 
 def _write(stream: Stream, speed: Any) -> bool:

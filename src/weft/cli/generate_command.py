@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from weft.cli.options import adapter_flag, engine_flags, flag, given, model_flag, sampling_flags
+from weft.cli.adapter_flags import adapter_flags, check_use, default_and_named, use_adapter_flag
+from weft.cli.options import engine_flags, flag, given, model_flag, sampling_flags
 from weft.config import EngineConfig
 from weft.serve.sampling import SamplingParams
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 @click.command("generate")
 @model_flag()
-@adapter_flag
+@adapter_flags
+@use_adapter_flag
 @flag("-p", "--prompt", help="The prompt; by default what comes on stdin.")
 @flag(
     "-f",
@@ -50,6 +52,9 @@ def command(model: str, **values: Any) -> None:
     settings = given(SamplingParams, values)
     engine = given(EngineConfig, values)
     SamplingParams(**settings)  # wrong settings are said before a model is loaded
+    default, named = default_and_named(values["adapters"])
+    check_use(values["adapter"], named)
+    engine |= {"adapter": default, "adapters": named}
     prompt = read_prompt(values["prompt"], values["prompt_file"])
     _generate(model, prompt, engine, settings, values)
 
@@ -98,13 +103,13 @@ def _generate(
     from weft.tasks.model import load
 
     with ExitStack() as open_things:
-        loaded = open_things.enter_context(load(model, adapter=values["adapter"], **engine))
+        loaded = open_things.enter_context(load(model, **engine))
         if values["trace_path"]:
             from weft.serve.trace import trace_to
 
             open_things.enter_context(trace_to(loaded.runner, values["trace_path"]))
         speed = Speedometer()
-        stream = loaded.stream(prompt, **settings)
+        stream = loaded.stream(prompt, adapter=values["adapter"], **settings)
         try:
             _write(stream, speed, silent=values["as_json"])
         except KeyboardInterrupt:

@@ -73,13 +73,6 @@ def model_flag(required: bool = True) -> Callable[[Command], Command]:
     return flag("-m", "--model", required=required, metavar="MODEL", help="Name, folder or file of a model.")
 
 
-def adapter_flag(command: Command) -> Command:
-    """Adds --adapter."""
-    return flag("--adapter", metavar="ADAPTER", help="Adapter to answer with: its folder, or a run's.")(
-        command
-    )
-
-
 def flag(*names: str, **attributes: Any) -> Callable[[Command], Command]:
     """A click option with its environment twin: WEFT_ and its longest flag in capitals."""
     longest = max((name for name in names if name.startswith("--")), key=len)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from weft.config import check_count, parse_bytes, setting
 from weft.errors import ConfigError
 
+_OTHER_CONNECTIONS = 512  # besides those with answers under way: kept alive, or about to be refused
+
 
 @dataclass(frozen=True)
 class ServerConfig:
@@ -22,6 +24,11 @@ class ServerConfig:
     )
     max_queue: int = setting(
         512, "--max-queue", help="Answers under way and waiting at once; requests beyond get status 429."
+    )
+    max_connections: int | None = setting(
+        None,
+        "--max-connections",
+        help="Connections at once; more are refused with status 429. By default 512 more than --max-queue.",
     )
     max_wait: float = setting(
         60.0, "--max-wait", help="Seconds until an answer's first token; after them the request gets 503."
@@ -40,12 +47,21 @@ class ServerConfig:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"Expected a port from 0 to 65535, got {self.port}; choose one in between.")
         check_count("max_queue", self.max_queue)
+        if self.max_connections is None:
+            object.__setattr__(self, "max_connections", self.max_queue + _OTHER_CONNECTIONS)
+        check_count("max_connections", self.num_connections)
         for name in ("max_wait", "shutdown_time"):
             if not 0 < getattr(self, name) <= 86400:
                 raise ConfigError(
                     f"Expected {name} above 0 to 86400 seconds, got {getattr(self, name):g}; change it."
                 )
         object.__setattr__(self, "max_body", parse_bytes(self.max_body))
+
+    @property
+    def num_connections(self) -> int:
+        """Connections that may be there at once."""
+        assert self.max_connections is not None, "set when it was made"
+        return self.max_connections
 
     @property
     def max_body_bytes(self) -> int:

@@ -55,13 +55,13 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
     return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
 
 
-def overloaded(what: str) -> ApiError:
-    """The queue is full."""
+def overloaded(what: str, code: str = "queue_full") -> ApiError:
+    """There is too much to do."""
     return ApiError(
         429,
-        f"Expected room in the queue, got {what}; try again later.",
+        f"Expected room for a request, got {what}; try again later.",
         kind="rate_limit_error",
-        code="queue_full",
+        code=code,
         retry_after_s=RETRY_AFTER_S,
     )
 

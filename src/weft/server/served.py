@@ -45,8 +45,12 @@ class Served:
             name, equals, path = text.partition("=")
             if not equals:
                 name, path = text.rstrip("/").rsplit("/", 1)[-1], text
-            if name == self.name:
-                raise ConfigError(
-                    f"Expected an adapter by another name than the model's, got {text!r}; choose another."
-                )
-            self.model.load_adapter(path, name)
+            self.load_adapter(name, path)
+
+    def load_adapter(self, name: str, path: str) -> None:
+        """Loads the adapter at `path`. Raises as `load_adapters` does."""
+        if name == self.name:
+            raise ConfigError(
+                f"Expected an adapter by another name than the model's, got {name}={path}; choose another."
+            )
+        self.model.load_adapter(path, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import signal
 import socket
@@ -11,17 +10,15 @@ import threading
 from types import FrameType
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from weft.config import format_bytes
 from weft.errors import ConfigError
 from weft.runtime import KvCache
 from weft.server.app import make_app
+from weft.server.door import Connection, Door, allow_files
 from weft.server.service import Service
 
 _LAST_WORDS_S = 1.0  # between handing back what runs and cutting connections
-# Of one answer, besides what the system itself buffers; then nothing is written until the client reads.
-_MAX_UNSENT_BYTES = 1 << 13
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -43,14 +40,14 @@ def serve(service: Service, listening: socket.socket) -> None:
     log.handlers = [logging.StreamHandler(sys.stderr)]
     config = uvicorn.Config(
         make_app(service),
-        http=_Protocol,
+        http=Connection,
         log_config=None,
         access_log=False,
         server_header=False,
         ws="none",
         timeout_graceful_shutdown=int(service.config.shutdown_time + _LAST_WORDS_S + 1),
-        backlog=2048,
     )
+    allow_files(service.config.num_connections)
     print(_introduction(service, listening), flush=True)
     server = _Server(config, service)
     try:
@@ -66,6 +63,25 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._hand_back: threading.Timer | None = None
+        self._doors: list[Door] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])  # the doors accept, not uvicorn
+        limit = self._service.config.num_connections
+        self._doors = [
+            Door(listening, self._make_connection, limit, self._note_refused) for listening in sockets or []
+        ]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for door in self._doors:
+            await door.close()
+        await super().shutdown(sockets)
+
+    def _note_refused(self) -> None:
+        self._service.statistics.responses["connection", 429] += 1
+
+    def _make_connection(self) -> Connection:
+        return Connection(self.config, self.server_state, self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._service.draining = True
@@ -85,14 +101,6 @@ class _Server(uvicorn.Server):
         if self._hand_back is not None:
             self._hand_back.cancel()
             self._hand_back.join()
-
-
-class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """A connection that keeps little of what its client does not read."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=_MAX_UNSENT_BYTES)
 
 
 def _introduction(service: Service, listening: socket.socket) -> str:

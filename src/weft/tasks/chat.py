@@ -60,7 +60,8 @@ class Chatter:
 class Conversation:
     """A conversation that grows turn by turn and forgets its oldest turns when the context is full.
 
-    num_forgotten: messages that were dropped so far. For one thread at a time.
+    num_forgotten: messages that were dropped so far. adapter: number in the model's bank of the one that
+    answers the next turn. For one thread at a time.
     """
 
     def __init__(self, chatter: Chatter, system: str | None = None, adapter: int = 0) -> None:
@@ -68,7 +69,7 @@ class Conversation:
         self.turns: list[Message] = []
         self.num_forgotten = 0
         self._chatter = chatter
-        self._adapter = adapter
+        self.adapter = adapter
 
     @property
     def messages(self) -> list[Message]:
@@ -90,7 +91,7 @@ class Conversation:
         self.turns.append({"role": "user", "content": text})
         try:
             tokens = self._fitting_tokens()
-            return self._chatter.generator.stream(tokens, self._adapter, **{"max_tokens": None, **sampling})
+            return self._chatter.generator.stream(tokens, self.adapter, **{"max_tokens": None, **sampling})
         except BaseException:
             self.turns.pop()
             raise

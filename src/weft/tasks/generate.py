@@ -44,14 +44,25 @@ class Generator:
         self.defaults = dict(defaults or {})
         self.matchers = MatcherFactory(tokenizer, vocabulary_size, self.end_ids)
 
-    def generate(self, prompts: Prompt | List[Prompt], adapter: int = 0, **sampling: Any) -> list[Completion]:
+    def generate(
+        self, prompts: Prompt | List[Prompt], adapter: int | List[int] = 0, **sampling: Any
+    ) -> list[Completion]:
         """An answer for each prompt, in their order; a single prompt gives a list of one.
 
-        adapter: its number in the model's bank. sampling: fields of `SamplingParams`. Raises PromptError,
-        ConfigError; on Ctrl-C Interrupted, with the answers as far as they came.
+        adapter: its number in the model's bank, or one for each prompt. sampling: fields of `SamplingParams`.
+        Raises PromptError, ConfigError; on Ctrl-C Interrupted, with the answers as far as they came.
         """
         params = self.sampling(sampling)
-        sequences = [self.request(prompt, params, adapter=adapter) for prompt in prompt_list(prompts)]
+        listed = prompt_list(prompts)
+        numbers = [adapter] * len(listed) if isinstance(adapter, int) else adapter
+        if len(numbers) != len(listed):
+            raise ConfigError(
+                f"Expected an adapter for each of {len(listed)} prompts, got {len(numbers)}; pass as many."
+            )
+        sequences = [
+            self.request(prompt, params, adapter=number)
+            for prompt, number in zip(listed, numbers, strict=True)
+        ]
         self.engine.submit(sequences)
         readers = [AnswerReader(sequence, self.tokenizer) for sequence in sequences]
         try:

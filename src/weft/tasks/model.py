@@ -44,6 +44,7 @@ def load(
     model: str | os.PathLike[str],
     *,
     adapter: str | os.PathLike[str] | None = None,
+    adapters: Mapping[str, str | os.PathLike[str]] | None = None,
     threads: int | None = None,
     teams: int = EngineConfig.teams,
     quant: str | None = None,
@@ -56,20 +57,23 @@ def load(
 ) -> Model:
     """The model of that name, folder or file, ready to answer.
 
-    adapter: the folder of a LoRA adapter, or of the run that trained it, to answer with; `Model.load_adapter`
-    loads more. Other keywords: see `EngineConfig`. Raises ModelNotFoundError, ModelFileError, ConfigError,
-    UnsupportedError, OutOfMemoryError.
+    adapter: the folder of a LoRA adapter, or of the run that trained it, to answer with by default.
+    adapters: others by the names that requests choose them by; `Model.load_adapter` loads more. Other
+    keywords: see `EngineConfig`. Raises ModelNotFoundError, ModelFileError, ConfigError, UnsupportedError,
+    OutOfMemoryError.
     """
     config = EngineConfig(
         threads, teams, quant, kv_dtype, max_context, kv_memory, max_rows, max_running, draft_max
     )
     loaded = Model(resolve(model), config)
-    if adapter is not None:
-        try:
+    try:
+        if adapter is not None:
             loaded.adapters.default = loaded.load_adapter(adapter, DEFAULT_ADAPTER)
-        except BaseException:
-            loaded.close()
-            raise
+        for name, path in (adapters or {}).items():
+            loaded.load_adapter(path, name)
+    except BaseException:
+        loaded.close()
+        raise
     return loaded
 
 
@@ -94,14 +98,20 @@ class Model:
         give_back_freed_memory()  # reading a vocabulary frees half of the heap that it took
 
     def generate(
-        self, prompts: Prompt | List[Prompt], *, adapter: str | None = None, **sampling: Any
+        self,
+        prompts: Prompt | List[Prompt],
+        *,
+        adapter: str | List[str | None] | None = None,
+        **sampling: Any,
     ) -> list[Completion]:
         """An answer for each prompt (a text, or token ids), in their order; settings: `SamplingParams`.
 
-        adapter: the name of one that is loaded; by default that of `load`, or none. Raises PromptError,
-        ConfigError; on Ctrl-C Interrupted, with the answers as far as they came.
+        adapter: the name of one that is loaded, or a list with one for each prompt; by default that of
+        `load`, or none. Raises PromptError, ConfigError; on Ctrl-C Interrupted, with the answers so far.
         """
-        return self._generator.generate(prompts, self.adapters.number(adapter), **sampling)
+        if adapter is None or isinstance(adapter, str):
+            return self._generator.generate(prompts, self.adapters.number(adapter), **sampling)
+        return self._generator.generate(prompts, [self.adapters.number(name) for name in adapter], **sampling)
 
     def stream(self, prompt: Prompt, *, adapter: str | None = None, **sampling: Any) -> Stream:
         """The answer to a prompt, piece by piece."""
