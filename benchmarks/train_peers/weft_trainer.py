@@ -128,8 +128,11 @@ class VectorTrainer:
         gradients = {name: np.zeros_like(weight) for name, weight in weights.items()}
         bound = {name: Tensor(weight) for name, weight in weights.items()}
         bound |= {f"d_{name}": Tensor(gradient) for name, gradient in gradients.items()}
-        self.plan = build_vector_plan(bound, columns, len(weights["output"]), rows)
-        self.sizes = {"rows": rows}
+        compute = "bf16" if options.precision == "bf16" else "f32"
+        self.rows_per_slice = rows // options.slices
+        outputs = len(weights["output"])
+        self.plan = build_vector_plan(bound, columns, outputs, self.rows_per_slice, "train", compute)
+        self.sizes = {"rows": self.rows_per_slice}
         self.executable = compile(self.plan, pool, bound)
         self.optimizer = Optimizer(SGD, 0.0, weights, gradients, OptimizerKernel(pool))
         self.rate = LEARNING_RATES["perceptron"]
@@ -140,10 +143,16 @@ class VectorTrainer:
     def step(self) -> float:
         """Train one step and return its loss."""
         x, targets = next(self.batches)
-        got = self.executable.run({"x": x, "targets": targets, "loss_weights": self.loss_weights})
+        batch = {"x": x, "targets": targets, "loss_weights": self.loss_weights}
+        size = self.rows_per_slice
+        slices = [slice(first, first + size) for first in range(0, len(x), size)]
+        losses = [
+            self.executable.run({name: array[rows] for name, array in batch.items()})["loss"].mean()
+            for rows in slices
+        ]
         self.num_steps += 1
         self.optimizer.step(self.optimizer.gradient_norm(), self.rate, self.num_steps)
-        return float(got["loss"].mean())
+        return float(np.mean(losses))
 
 
 def run(trainer: TokenTrainer | VectorTrainer, steps: int) -> dict[str, Any]:

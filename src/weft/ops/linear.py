@@ -35,7 +35,8 @@ class Linear(Operation):
     x f32[rows, K], weight [N, K], [bias f32[N]] → out f32[rows, N]. A model records the plain form alone;
     fusing adds [norm_weight f32[K]], [norm_bias f32[K]] and [residual f32[rows, N]], and the attributes. A
     gated activation takes an interleaved weight of 2F outputs and gives F columns. A weight that is a tensor
-    has neither norm nor activation; its `compute` "bf16" rounds both factors to bfloat16, sums are float32.
+    has neither norm nor activation; its `compute` "bf16" rounds both factors to bfloat16, sums are float32. A
+    packed weight multiplies as its kind does; `compute` is then of the gradients alone.
     The columns of a plain product with an interleaved weight are gate, then up; `alternating`, they take
     turns in blocks of `types.INTERLEAVED_BLOCK`, as the weight's outputs do.
     """
@@ -138,8 +139,8 @@ def linear(x: Matrix, weight: Operand, bias: Operand | None = None, *, alternati
     """Records `x` f32[rows, K] times the transpose of `weight` [N, K], plus `bias` f32[N]; gives f32[rows,
     N], see `Linear` for alternating columns.
     """
-    compute = x.recorder.compute if isinstance(weight.type, TensorType) else "f32"
-    (out,) = record(Linear(compute=compute, alternating=alternating), x=x, weight=weight, bias=bias)
+    op = Linear(compute=x.recorder.compute, alternating=alternating)
+    (out,) = record(op, x=x, weight=weight, bias=bias)
     return out
 
 

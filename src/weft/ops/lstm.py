@@ -89,7 +89,8 @@ def check_recurrence(op: Operation, gates: MatrixType, weight: AnyWeight, sequen
     expect(op, sequences.columns == 2, "columns (first_row, num_rows)", sequences, "pass both")
 
 
-def lstm(x_gates: Matrix, weight: Operand, sequences: Matrix, compute: str = "f32") -> Matrix:
+def lstm(x_gates: Matrix, weight: Operand, sequences: Matrix) -> Matrix:
     """Records a recurrent layer over `x_gates` f32[rows, 4H] within each sequence; gives h f32[rows, H]."""
-    h, _, _ = record(Lstm(compute), x_gates=x_gates, weight=weight, sequences=sequences)
+    op = Lstm(x_gates.recorder.compute)
+    h, _, _ = record(op, x_gates=x_gates, weight=weight, sequences=sequences)
     return h

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from weft.machine import MachineLimits
+from weft.ops.linear_input_grad import LinearInputGrad
 from weft.plan.node import Node
 from weft.plan.plan import Plan
 from weft.types import TensorType, WeightType
@@ -16,7 +17,8 @@ from weft.types import TensorType, WeightType
 def node_kind(node: Node) -> str:
     """The type of arithmetic that `node` is made of: what its products round to, or its weight's kind."""
     compute = getattr(node.op, "compute", None)
-    if compute is not None and any(isinstance(o.type, TensorType) for o in node.operands.values()):
+    has_tensor = any(isinstance(o.type, TensorType) for o in node.operands.values())
+    if compute is not None and (has_tensor or isinstance(node.op, LinearInputGrad)):
         return str(compute)
     types = [operand.type for operand in node.operands.values()]
     return next((type_.kind for type_ in types if isinstance(type_, WeightType)), "f32")

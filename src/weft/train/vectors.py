@@ -53,7 +53,7 @@ def assemble_vectors(config: TrainConfig, folder: RunFolder, callbacks: Sequence
     steps = config.steps or max(1, math.ceil((config.epochs or 1.0) * len(train) / config.rows_per_step))
     config = dataclasses.replace(config, steps=steps, epochs=None)
     weights = initial_vector_weights(model, config.seed)
-    machinery = machinery_of(config, vector_plans(model), weights, config.rows_per_slice)
+    machinery = machinery_of(config, vector_plans(config, model), weights, config.rows_per_slice)
     from weft.train.prepare import rule_of, schedule_of
 
     trainable = machinery.model
@@ -78,12 +78,13 @@ def assemble_vectors(config: TrainConfig, folder: RunFolder, callbacks: Sequence
     return Trainer(config, parts, folder, [*callbacks, *board])
 
 
-def vector_plans(model: VectorConfig) -> TrainingPlans:
+def vector_plans(config: TrainConfig, model: VectorConfig) -> TrainingPlans:
     """How to make the plans of a run."""
     sizes = len(model.inputs), len(model.targets)
+    compute = "bf16" if config.dtype == "bf16" else "f32"
     return TrainingPlans(
-        train=lambda weights, rows: build_vector_plan(weights, *sizes, rows),
-        evaluate=lambda weights, rows: build_vector_plan(weights, *sizes, rows, "evaluate"),
+        train=lambda weights, rows: build_vector_plan(weights, *sizes, rows, "train", compute),
+        evaluate=lambda weights, rows: build_vector_plan(weights, *sizes, rows, "evaluate", compute),
     )
 
 
