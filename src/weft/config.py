@@ -45,8 +45,8 @@ class EngineConfig:
         None,
         "--quant",
         choices=QUANT_KINDS,
-        help="Requantize the weights at load; by default as in the file. int8, one scale a row, is the quickest "
-        "for batches and prompts.",
+        help="Requantize the weights at load; by default as in the file. int8, one scale a row, is the "
+        "quickest for batches and prompts.",
     )
     kv_dtype: str = setting("f16", "--kv-dtype", choices=KV_DTYPES, help="Element type of the KV cache.")
     max_context: int | None = setting(

@@ -51,8 +51,8 @@ class LoadedModel:
 def load_model(path: str | Path, pool: Pool, quant: str | None = None) -> LoadedModel:
     """The model at `path`, a file or a folder, from packed weights on disk where an earlier start left them.
 
-    quant: "f32", "bf16", "q8", "int8" or "q4" requantizes matrices; by default they keep the file's precision.
-    Raises ModelNotFoundError, ModelFileError, UnsupportedError, OutOfMemoryError.
+    quant: "f32", "bf16", "q8", "int8" or "q4" requantizes matrices; by default they keep the precision that
+    they have in the file. Raises ModelNotFoundError, ModelFileError, UnsupportedError, OutOfMemoryError.
     """
     packed = open_packed(_key(fingerprint(Path(path)), quant))
     if packed is not None and (loaded := _from_packed(packed)) is not None:
