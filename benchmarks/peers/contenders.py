@@ -51,6 +51,11 @@ def quantized(places: Places) -> list[Contender]:
     ]
 
 
+def one_scale_a_row(places: Places) -> list[Contender]:
+    """Return weft with the same file requantized to int8, and the same peers."""
+    return [places.weft(f"{MODEL}.Q4_1.gguf@int8"), *quantized(places)[1:]]
+
+
 def sixteen_bit(places: Places) -> list[Contender]:
     """Return weft with the bfloat16 folder, and the peers at their best without quantization.
 
@@ -65,4 +70,4 @@ def sixteen_bit(places: Places) -> list[Contender]:
     ]
 
 
-GROUPS = {"quantized": quantized, "bf16": sixteen_bit}
+GROUPS = {"quantized": quantized, "int8": one_scale_a_row, "bf16": sixteen_bit}

@@ -3,20 +3,20 @@
 from typing import Any
 
 from peers.lock import MeasuringLock
+from peers.open_model import open_model
 from peers.prompts import WORKS, Work
 
 from weft.machine import MachineLimits
 from weft.plan import Plan
 from weft.plan.roofline import least_seconds
 from weft.tasks.bench import machine_limits
-from weft.tasks.model import load
 
 
 def limit_rates(model: str, works: list[str], threads: int, lock: MeasuringLock) -> dict[str, Any]:
     """Return by work the tokens a second that the limits allow with this model's weights, and the limits."""
     with lock.hold():
         limits = machine_limits([threads])[threads]
-    with load(model, threads=threads) as loaded:
+    with open_model(model, threads=threads) as loaded:
         plan = loaded.runner.executable("generate").plan
     rates = {name: limit_rate(plan, name, WORKS[name], limits) for name in works}
     return {"threads": threads, "tokens_per_second": rates, "limits": vars(limits)}

@@ -1,8 +1,9 @@
-"""weft itself, behind the same interface as its peers: `--model` is anything that `weft.load` takes."""
+"""weft itself, behind the same interface as its peers: `--model` is anything that `open_model` takes."""
 
 import os
 from collections.abc import Sequence
 
+from open_model import open_model
 from protocol import Settings, Tokens, serve
 
 import weft
@@ -30,7 +31,7 @@ class WeftPeer:
         if threads != self.threads:
             # By default without guessing ahead: how fast a token is, not how well this text can be foreseen.
             draft_max = int(os.environ.get("WEFT_PEER_DRAFT_MAX", "0"))
-            self.model = weft.load(self.path, threads=threads, draft_max=draft_max)
+            self.model = open_model(self.path, threads=threads, draft_max=draft_max)
             self.threads = threads
         assert self.model is not None
         self.model.engine.forget_prefixes()  # a prompt is computed whole each time, as the peers do
