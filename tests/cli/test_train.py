@@ -54,6 +54,20 @@ def test_a_run_leaves_what_it_promises(run):
     assert list((run / "tensorboard").iterdir())
 
 
+@pytest.mark.parametrize("teams", [1, 2])
+def test_a_timeline_of_its_steps(weft, place, tmp_path, teams):
+    path = tmp_path / "trace.json"
+    flags = ("--threads", "2", "--teams", str(teams), "--slice-size", "2", "--trace", path)
+    done = weft(*arguments(place, tmp_path / "traced", "--steps", "3", *flags))
+    assert done.returncode == 0, done.stderr
+    spans = [event for event in json.loads(path.read_text()) if event["ph"] == "X"]
+    assert {span["args"]["run"] for span in spans} == set(range(1, 7))  # two slices a step
+    assert {"cross_entropy_grad", "linear_weight_grad"} <= {span["name"] for span in spans}
+    assert len({span["tid"] for span in spans}) == 2
+    summary = json.loads(weft("trace", path, "--json", "--no-limits").stdout)
+    assert summary["num_runs"] == 6 and sum(one["flops"] for one in summary["operations"]) > 0
+
+
 def test_what_was_trained_is_a_model_like_any_other(weft, run, place):
     answer = weft("generate", "-m", run, "-p", "A loom", "-n", "5", "--seed", "1", "-q")
     assert answer.returncode == 0 and answer.stdout

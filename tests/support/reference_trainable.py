@@ -24,6 +24,7 @@ class ReferenceTrainable:
 
     def __init__(self, config: TrainConfig, origin: Origin, weights: dict[str, Array]) -> None:
         self.weights = weights
+        self.tracer = None
         self.gradients = {name: np.zeros_like(weight) for name, weight in weights.items()}
         arrays = weights | {GRADIENT_PREFIX + name: array for name, array in self.gradients.items()}
         tensors = {name: PlainTensor(array) for name, array in arrays.items()}

@@ -24,6 +24,7 @@ class TinyTrainable:
         }
         self.gradients = {name: np.zeros_like(weight) for name, weight in self.weights.items()}
         self.delay_s = delay_s
+        self.tracer = None
 
     def run(self, slices: Sequence[Slice]) -> list[SliceResult]:
         return [self._run(slice_, learn=True) for slice_ in slices]

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @flag("--no-limits", is_flag=True, help="Do not measure this machine's limits: no shares of the limit.")
 @flag("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(file: str, no_limits: bool, as_json: bool) -> None:
-    """Sum up a timeline that `weft generate --trace FILE` wrote; ui.perfetto.dev shows the same file.
+    """Sum up a timeline that `weft generate --trace` or `weft train --trace` wrote.
 
-    Time by operation, as a share of the whole and beside the time that this machine would need at its
-    limits (measured now), and how busy each thread was.
+    ui.perfetto.dev shows the same file. Time by operation, as a share of the whole and beside the time that
+    this machine would need at its limits (measured now), and how busy each thread was.
     """
     from weft.cli.tables import print_json
     from weft.serve.trace_summary import summarize

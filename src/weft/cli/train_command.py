@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,16 @@ from weft.train.config import TrainConfig, config_of, read_settings
     "--resume", metavar="RUN", help="Go on with the run in this folder; auto: with this one, if it was begun."
 )
 @setting_flags(TrainConfig)
+@flag(
+    "--trace",
+    "trace_path",
+    type=click.Path(dir_okay=False),
+    help="Write a timeline of the threads in each step to this file.",
+)
 @flag("-q", "--quiet", is_flag=True, help="No progress.")
-def command(config_path: str | None, resume: str | None, quiet: bool, **values: Any) -> None:
+def command(
+    config_path: str | None, resume: str | None, trace_path: str | None, quiet: bool, **values: Any
+) -> None:
     """Train or fine-tune a model.
 
     A model of weft's own sizes (gpt2-tiny, llama-tiny, lstm, perceptron, or a YAML file of sizes) is trained
@@ -35,20 +44,22 @@ def command(config_path: str | None, resume: str | None, quiet: bool, **values: 
     config_of(settings)  # wrong settings are said before anything is opened
     if resume is None and not settings.get("model"):
         raise click.UsageError("Expected a model to train, got none; pass --model, or --resume RUN.")
-    sys.exit(_train(resume, settings, quiet))
+    sys.exit(_train(resume, settings, trace_path, quiet))
 
 
-def _train(resume: str | None, settings: dict[str, Any], quiet: bool) -> int:
+def _train(resume: str | None, settings: dict[str, Any], trace_path: str | None, quiet: bool) -> int:
     # Here, since they bring numpy and the native core: `weft train --help` needs neither.
     from weft.cli.main import EXIT_INTERRUPTED
     from weft.cli.train_progress import PlainProgress, RichProgress
+    from weft.serve.trace import trace_to
     from weft.tasks.train import trainer
 
     progress = PlainProgress() if quiet or not sys.stderr.isatty() else RichProgress()
     progress.quiet = quiet
     with trainer(resume=resume, callbacks=[progress], **settings) as made:
         progress.introduce(made)
-        result = made.run()
+        with trace_to(made, trace_path) if trace_path else nullcontext():
+            result = made.run()
     if result.reason == "interrupted":
         progress.say(f"saved after {result.steps} steps; go on with: weft train --resume {result.folder}")
         return EXIT_INTERRUPTED

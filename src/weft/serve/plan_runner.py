@@ -5,20 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from weft.runtime import Executable, native
 from weft.serve.runner import Inputs, Sampled, Scored
 from weft.serve.states import TextStates
 from weft.serve.team_split import TeamCalls, join_outputs, split_inputs
+from weft.tracer import Tracer
 from weft.types import Array
-
-
-class Tracer(Protocol):
-    """Takes the spans of runs: `weft.serve.trace.TraceFile`, `weft.serve.recent_runs.RecentRuns`."""
-
-    def run(self, executable: Executable, inputs: Inputs, team: int) -> dict[str, Array]:
-        """Runs the plan and keeps what its threads did."""
 
 
 class PlanRunner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 
 from weft.machine import processor_name
 from weft.runtime import Executable, new_trace, selected_isa
-from weft.serve.plan_runner import PlanRunner
 from weft.serve.runner import Inputs
 from weft.serve.traced_run import TracedRun
+from weft.tracer import Traceable
 from weft.types import Array
 
 MACHINE_EVENT = "weft_machine"  # metadata: where the timeline was made
@@ -26,7 +27,7 @@ _NS_PER_US = 1000.0
 
 
 @contextlib.contextmanager
-def trace_to(runner: PlanRunner, path: str | Path) -> Iterator[TraceFile]:
+def trace_to(runner: Traceable, path: str | Path) -> Iterator[TraceFile]:
     """Writes what the threads do meanwhile to the file `path`. Raises OSError where it cannot be written."""
     with open(path, "w", encoding="utf-8") as file:
         trace = TraceFile(file)
@@ -42,8 +43,8 @@ class TraceFile:
     """A Chrome trace in the making: a row a thread, numbered from 1, a span an operation; counters of rows.
 
     Spans carry what `weft.serve.trace_summary` sums up: the number of the run, and once for each operation
-    of a run its FLOPs and bytes. Neighbouring row-wise operations run as one, and are one span. For one
-    thread at a time.
+    of a run its FLOPs and bytes. Neighbouring row-wise operations run as one, and are one span. Each team
+    may run from a thread of its own.
     """
 
     def __init__(self, file: IO[str]) -> None:
@@ -52,6 +53,8 @@ class TraceFile:
         self._recorders: dict[int, Any] = {}  # by team
         self._runs: list[TracedRun] = []
         self._named: set[int] = set()
+        self._lock = threading.Lock()
+        self._num_running = 0
         self._begin_ns = time.monotonic_ns()
         self._num_written = 0  # runs
         self._put({"ph": "M", "pid": _PROCESS, "name": "process_name", "args": {"name": "weft"}})
@@ -60,14 +63,22 @@ class TraceFile:
 
     def run(self, executable: Executable, inputs: Inputs, team: int) -> dict[str, Array]:
         """Runs the plan and keeps what its threads did."""
-        recorder = self._recorders.get(team)
-        if recorder is None:
-            recorder = self._recorders[team] = new_trace()
+        with self._lock:
+            recorder = self._recorders.get(team)
+            if recorder is None:
+                recorder = self._recorders[team] = new_trace()
+            self._num_running += 1
         begin_ns = time.monotonic_ns()
-        outputs = executable.run(inputs, team, recorder)
-        self._runs.append(TracedRun(executable, inputs, begin_ns, time.monotonic_ns(), team))
-        if len(self._runs) >= _STEPS_KEPT:
-            self.flush()
+        try:
+            outputs = executable.run(inputs, team, recorder)
+        finally:
+            with self._lock:
+                self._num_running -= 1
+        run = TracedRun(executable, inputs, begin_ns, time.monotonic_ns(), team)
+        with self._lock:
+            self._runs.append(run)
+            if len(self._runs) >= _STEPS_KEPT and self._num_running == 0:
+                self.flush()
         return outputs
 
     def flush(self) -> None:
@@ -119,8 +130,9 @@ class TraceFile:
     def _write_counters(self, run: TracedRun) -> None:
         at = self._microseconds(run.begin_ns)
         self._put({"ph": "C", "pid": _PROCESS, "ts": at, "name": "rows", "args": {"rows": run.sizes["rows"]}})
-        args = {"requests": run.sizes["sequences"]}
-        self._put({"ph": "C", "pid": _PROCESS, "ts": at, "name": "requests", "args": args})
+        if "outputs" in run.sizes:
+            args = {"requests": run.sizes["sequences"]}
+            self._put({"ph": "C", "pid": _PROCESS, "ts": at, "name": "requests", "args": args})
 
     def _put_span(self, name: str, row: int, begin_ns: int, end_ns: int, args: dict[str, Any]) -> None:
         self._put(

@@ -72,10 +72,12 @@ def span_name(nodes: Sequence[Node]) -> str:
 
 def sizes_of(inputs: Inputs) -> dict[str, float]:
     """Sizes of a run by dimension, and the mean number of tokens that a row attends to."""
-    positions = inputs["positions"]
-    return {
-        "rows": len(positions),
-        "outputs": len(inputs["output_rows"]),
-        "sequences": len(inputs["sequences"]),
-        "context": float(positions.mean()) + 1.0,
-    }
+    rows = inputs["positions"] if "positions" in inputs else inputs["loss_weights"]  # of serving, of training
+    sizes = {"rows": float(len(rows))}
+    if "output_rows" in inputs:
+        sizes["outputs"] = len(inputs["output_rows"])
+    if "sequences" in inputs:
+        sizes["sequences"] = len(inputs["sequences"])
+    if "positions" in inputs:
+        sizes["context"] = float(rows.mean()) + 1.0
+    return sizes

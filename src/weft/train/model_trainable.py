@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from weft.plan import Plan
 from weft.plan.record import GRADIENT_PREFIX
 from weft.plan.reference import first_fault
 from weft.runtime import Executable, Pool, Tensor, Weight, compile
+from weft.tracer import Tracer
 from weft.train.data.slices import AnySlice, Slice, SliceResult
 from weft.types import Array
 
@@ -52,6 +53,7 @@ class ModelTrainable:
     ) -> None:
         self.weights = dict(weights)
         self.gradients = {name: np.zeros_like(weight) for name, weight in weights.items()}
+        self.tracer: Tracer | None = None
         self._plans = plans
         self._pool = pool
         self._max_rows = max_rows
@@ -122,8 +124,9 @@ class ModelTrainable:
 
     def _run_on(self, team: _Team, slice_: AnySlice) -> SliceResult:
         """Adds the slice's gradient to the team's own."""
-        inputs = self._inputs(self._plan, slice_)
-        return slice_result(slice_, team.executable.run(inputs, team=team.index))
+        inputs, executable = self._inputs(self._plan, slice_), team.executable
+        run = executable.run if self.tracer is None else partial(self.tracer.run, executable)
+        return slice_result(slice_, run(inputs, team.index))
 
     def _inputs(self, plan: Plan, slice_: AnySlice) -> dict[str, Array]:
         """What a run of `plan` takes for `slice_`."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from weft.tracer import Tracer
 from weft.train.data.slices import AnySlice, SliceResult
 from weft.types import Array
 
 
 class Trainable(Protocol):
     """Float32 weights by name, and what computes with them. For one thread at a time."""
+
+    tracer: Tracer | None
+    """Takes the runs of `run` while it is there."""
 
     @property
     def weights(self) -> Mapping[str, Array]:

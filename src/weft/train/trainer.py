@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from weft.errors import ConfigError, TrainingError
+from weft.tracer import Tracer
 from weft.train.checkpoint.files import CheckpointContent
 from weft.train.checkpoint.store import CheckpointStore
 from weft.train.config import TrainConfig
@@ -80,6 +81,15 @@ class Trainer:
     def weights(self) -> Mapping[str, Array]:
         """The float32 weights that are trained, by name, as they are now."""
         return self._parts.model.weights
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """What takes the runs of the model, to keep what its threads do; None: nothing does."""
+        return self._parts.model.tracer
+
+    @tracer.setter
+    def tracer(self, tracer: Tracer | None) -> None:
+        self._parts.model.tracer = tracer
 
     @property
     def total_steps(self) -> int:
