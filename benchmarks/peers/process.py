@@ -22,7 +22,7 @@ class Contender:
 
     def missing(self) -> str | None:
         """Return what has to be made before this contender can run, or None."""
-        for path in (self.python, self.model):
+        for path in (self.python, self.model.partition("@")[0]):
             if not Path(path).exists():
                 return path
         return None
