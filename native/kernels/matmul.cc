@@ -11,6 +11,7 @@
 #include "kernels/matmul_quantize.inl"
 #if defined(WEFT_KERNELS_AVX512)
 #include "kernels/matmul_avx512.inl"
+#include "kernels/matmul_avx512_rows.inl"
 #elif defined(WEFT_KERNELS_AVX2)
 #include "kernels/matmul_avx2.inl"
 #include "kernels/matmul_avx2_group.inl"

@@ -53,53 +53,6 @@ inline void add_bf16_dot(F32& sum, I32 weights, const uint8_t* x) {
 #endif
 }
 
-void quantize_group(const float* x, RowForm, uint8_t* values, float* scales, int32_t* sums) {
-  const I32 magnitude = _mm512_set1_epi32(0x7fffffff);
-  const I32 top = _mm512_max_epi32(_mm512_and_si512(load_bytes(x), magnitude),
-                                   _mm512_and_si512(load_bytes(x + 16), magnitude));
-  const int32_t largest_bits = _mm512_reduce_max_epi32(top);
-  float largest;
-  memcpy(&largest, &largest_bits, sizeof(largest));
-  const F32 factor = broadcast(quantizing_factor(largest));
-  const I32 a = _mm512_cvtps_epi32(mul(load(x), factor)), b = _mm512_cvtps_epi32(mul(load(x + 16), factor));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(values), _mm512_cvtsepi32_epi8(a));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(values + 16), _mm512_cvtsepi32_epi8(b));
-  note_sums(largest, _mm512_reduce_add_epi32(a), _mm512_reduce_add_epi32(b), scales, sums);
-}
-
-// A span of a row, up to kSpanGroups groups with one scale; the codes of a group are `step` bytes after the last's.
-void quantize_span(const float* x, int64_t groups, uint8_t* values, int64_t step, float* scales, int32_t* sums) {
-  const I32 magnitude = _mm512_set1_epi32(0x7fffffff);
-  I32 top = _mm512_setzero_si512(), sum = _mm512_setzero_si512();
-  for (int64_t i = 0; i < groups * kGroupInputs; i += 16)
-    top = _mm512_max_epi32(top, _mm512_and_si512(load_bytes(x + i), magnitude));
-  const int32_t largest_bits = _mm512_reduce_max_epi32(top);
-  float largest;
-  memcpy(&largest, &largest_bits, sizeof(largest));
-  const F32 factor = broadcast(quantizing_factor(largest));
-  for (int64_t group = 0; group < groups; ++group, x += kGroupInputs, values += step) {
-    const I32 a = _mm512_cvtps_epi32(mul(load(x), factor)), b = _mm512_cvtps_epi32(mul(load(x + 16), factor));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(values), _mm512_cvtsepi32_epi8(a));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(values + 16), _mm512_cvtsepi32_epi8(b));
-    sum = _mm512_add_epi32(sum, _mm512_add_epi32(a, b));
-  }
-  note_sums(largest, _mm512_reduce_add_epi32(sum), 0, scales, sums);
-}
-
-// To nearest even; NaN keeps its upper bits and becomes quiet.
-inline uint16_t round_to_bf16(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof(bits));
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
-  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
-
-void round_group_bf16(const float* x, uint8_t* values) {
-  uint16_t rounded[kGroupInputs];
-  for (int i = 0; i < kGroupInputs; ++i) rounded[i] = round_to_bf16(x[i]);
-  memcpy(values, rounded, sizeof(rounded));
-}
-
 // Sums of a tile in registers: kRows rows, 32 columns.
 template <int kRows>
 struct TileSums {
