@@ -3,6 +3,14 @@ namespace weft::kernels::WEFT_KERNELS {
 
 namespace {
 
+// The sum of all lanes, which wraps: codes of a value that is not finite are of any size.
+inline int32_t add_lanes(I32 values) {
+  const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(values), _mm512_extracti64x4_epi64(values, 1));
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+}
+
 void quantize_group(const float* x, RowForm, uint8_t* values, float* scales, int32_t* sums) {
   const I32 magnitude = _mm512_set1_epi32(0x7fffffff);
   const I32 top = _mm512_max_epi32(_mm512_and_si512(load_bytes(x), magnitude),
@@ -14,7 +22,7 @@ void quantize_group(const float* x, RowForm, uint8_t* values, float* scales, int
   const I32 a = _mm512_cvtps_epi32(mul(load(x), factor)), b = _mm512_cvtps_epi32(mul(load(x + 16), factor));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(values), _mm512_cvtsepi32_epi8(a));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(values + 16), _mm512_cvtsepi32_epi8(b));
-  note_sums(largest, _mm512_reduce_add_epi32(a), _mm512_reduce_add_epi32(b), scales, sums);
+  note_sums(largest, add_lanes(a), add_lanes(b), scales, sums);
 }
 
 // A span of a row, up to kSpanGroups groups with one scale; the codes of a group are `step` bytes after the last's.
@@ -33,7 +41,7 @@ void quantize_span(const float* x, int64_t groups, uint8_t* values, int64_t step
     _mm_storeu_si128(reinterpret_cast<__m128i*>(values + 16), _mm512_cvtsepi32_epi8(b));
     sum = _mm512_add_epi32(sum, _mm512_add_epi32(a, b));
   }
-  note_sums(largest, _mm512_reduce_add_epi32(sum), 0, scales, sums);
+  note_sums(largest, add_lanes(sum), 0, scales, sums);
 }
 
 // To nearest even; NaN keeps its upper bits and becomes quiet.
