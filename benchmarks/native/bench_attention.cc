@@ -1,6 +1,6 @@
 // How fast attention is: decoding rows against bandwidth, prompt chunks against arithmetic.
 //
-//   bench_attention [isa] [threads]
+//   bench_attention [isa] [threads] [f16|bf16|f32] [part of a name]
 //
 // Each case is checked against double precision before it is timed; medians over repeated runs that walk
 // through the layers of a cache larger than the processor's own caches. The last line is JSON.
@@ -36,7 +36,7 @@ Timing rates(const BenchCase& bench, double microseconds) {
   double bytes = 0, flops = 0;
   const Shape& shape = bench.shape;
   for (const Sequence& sequence : bench.sequences) {
-    bytes += 4.0 * shape.kv_heads * shape.head_dim * (sequence.past + sequence.num_rows);
+    bytes += 2.0 * dtype_bytes(shape.dtype) * shape.kv_heads * shape.head_dim * (sequence.past + sequence.num_rows);
     const double tokens = sequence.num_rows * (sequence.past + (sequence.num_rows + 1) / 2.0);
     flops += 4.0 * shape.kv_heads * shape.group * shape.head_dim * tokens;
   }
@@ -45,7 +45,7 @@ Timing rates(const BenchCase& bench, double microseconds) {
 
 Timing measure(const BenchCase& bench, const Kernels& kernels, int threads) {
   const Problem problem(bench.shape, bench.sequences, 1, bench.layers);
-  problem.check({problem.run(kernels)}, std::max<int64_t>(1, problem.q.rows / 8 + 1));
+  problem.check({problem.run(kernels)}, problem.rounds(kernels), std::max<int64_t>(1, problem.q.rows / 8 + 1));
   Table<float> out(problem.q.rows, problem.width());
   Pool pool(threads, 1);
   std::vector<PreparedOp> ops;
@@ -62,8 +62,8 @@ Timing measure(const BenchCase& bench, const Kernels& kernels, int threads) {
   return rates(bench, rounds[rounds.size() / 2]);
 }
 
-std::vector<BenchCase> cases() {
-  const Shape small = {3, 3, 64}, large = {8, 4, 128}, single = {12, 1, 64};
+std::vector<BenchCase> cases(DType dtype) {
+  const Shape small = {3, 3, 64, 0, dtype}, large = {8, 4, 128, 0, dtype}, single = {12, 1, 64, 0, dtype};
   const auto many = [](int64_t count, int64_t past) { return std::vector<Sequence>(count, Sequence{past, 1}); };
   return {{"decode 1 x 16, d64 9/3", small, many(1, 15), 30},
           {"decode 1 x 128, d64 9/3", small, many(1, 127), 30},
@@ -77,6 +77,8 @@ std::vector<BenchCase> cases() {
           {"decode 1 x 2000, d128 32/8", large, many(1, 1999), 8},
           {"decode 64 x 500, d128 32/8", large, many(64, 499), 2},
           {"prompt 512 after 0, d64 9/3", small, {{0, 512}}, 8},
+          {"prompt 30 after 0, d64 9/3", small, {{0, 30}}, 30},
+          {"prompt 30 after 800, d64 9/3", small, {{800, 30}}, 30},
           {"prompt 512 after 1536, d64 9/3", small, {{1536, 512}}, 4},
           {"prompt 128 after 0, d64 9/3", small, {{0, 128}}, 8},
           {"prompt 512 after 0, d128 32/8", large, {{0, 512}}, 2},
@@ -90,10 +92,10 @@ std::vector<BenchCase> cases() {
 int main(int argc, char** argv) {
   const Kernels& kernels = argc > 1 ? kernels_for(argv[1]) : default_kernels();
   const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
-  const std::string wanted = argc > 3 ? argv[3] : "";
-  std::string json = "{\"benchmark\": \"attention\", \"isa\": \"" + std::string(kernels.isa) +
-                     "\", \"threads\": " + std::to_string(threads) + ", \"cases\": [";
-  for (const BenchCase& bench : cases()) {
+  const std::string dtype = argc > 3 ? argv[3] : "f16", wanted = argc > 4 ? argv[4] : "";
+  std::string json = "{\"benchmark\": \"attention\", \"isa\": \"" + std::string(kernels.isa) + "\", \"threads\": " +
+                     std::to_string(threads) + ", \"dtype\": \"" + dtype + "\", \"cases\": [";
+  for (const BenchCase& bench : cases(dtype == "bf16" ? DType::kBF16 : dtype == "f32" ? DType::kF32 : DType::kF16)) {
     if (std::string(bench.name).find(wanted) == std::string::npos) continue;
     const Timing timing = measure(bench, kernels, threads);
     std::printf("%-36s %10.2f us %8.2f GB/s %8.1f GFLOP/s\n", bench.name, timing.microseconds,

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "bind/bind.h"
@@ -16,11 +17,20 @@ using namespace nb::literals;
 namespace weft {
 namespace {
 
+constexpr std::pair<const char*, DType> kTypes[] = {{"f16", DType::kF16}, {"bf16", DType::kBF16}, {"f32", DType::kF32}};
+
 std::shared_ptr<KvCache> make_cache(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t num_blocks,
                                     const std::string& dtype) {
-  if (dtype != "f16" && dtype != "f32")
-    throw Error(ErrorKind::kValue, "a KV cache expects dtype 'f16' or 'f32', got '" + dtype + "'; choose one of them");
-  return std::make_shared<KvCache>(layers, kv_heads, head_dim, num_blocks, dtype == "f16" ? DType::kF16 : DType::kF32);
+  for (const auto& [name, type] : kTypes)
+    if (dtype == name) return std::make_shared<KvCache>(layers, kv_heads, head_dim, num_blocks, type);
+  throw Error(ErrorKind::kValue,
+              "a KV cache expects dtype 'f16', 'bf16' or 'f32', got '" + dtype + "'; choose one of them");
+}
+
+std::string dtype_name(const KvCache& cache) {
+  for (const auto& [name, type] : kTypes)
+    if (cache.dtype() == type) return name;
+  return "";
 }
 
 }  // namespace
@@ -31,12 +41,12 @@ void bind_cache(nb::module_& module) {
                       "Pages are given by the system when they are first written. Runs of plans use it without a\n"
                       "lock: give each sequence blocks of its own.")
       .def(nb::new_(&make_cache), "layers"_a, "kv_heads"_a, "head_dim"_a, "num_blocks"_a, "dtype"_a = "f16",
-           "dtype: 'f16' or 'f32'. Raises ConfigError for sizes below 1, OutOfMemoryError when it cannot fit.")
+           "dtype: 'f16', 'bf16' or 'f32'. Raises ConfigError for sizes below 1, OutOfMemoryError when it cannot fit.")
       .def_prop_ro("layers", &KvCache::layers)
       .def_prop_ro("kv_heads", &KvCache::kv_heads)
       .def_prop_ro("head_dim", &KvCache::head_dim)
       .def_prop_ro("num_blocks", &KvCache::num_blocks)
-      .def_prop_ro("dtype", [](const KvCache& cache) { return std::string(cache.is_half() ? "f16" : "f32"); })
+      .def_prop_ro("dtype", &dtype_name)
       .def_prop_ro("nbytes", &KvCache::nbytes, "Bytes of all blocks, used or not.")
       .def_prop_ro("block_bytes", &KvCache::block_bytes, "Bytes of one block over all layers.")
       .def("copy_block", &KvCache::copy_block, "source"_a, "target"_a, nb::call_guard<nb::gil_scoped_release>(),

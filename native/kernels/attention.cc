@@ -6,43 +6,52 @@
 
 #include <string.h>
 
+#include <type_traits>
+
 #include "kernels/kernel_set.h"
 #include "kernels/simd.h"
 
+#include "kernels/attention_cache.h"
+
 #include "kernels/attention_blocks.h"
+#include "kernels/attention_rows.h"
+#if defined(WEFT_KERNELS_AVX512)
+#include "kernels/pairs_avx512.h"
+
+#include "kernels/attention_pairs.h"
+#endif
 
 namespace weft::kernels::WEFT_KERNELS {
 
 namespace {
 
-constexpr float kHidden = -1e30f;  // below any score; 2^(kHidden - maximum) is exactly 0
-
 // Up to how many queries read f16 directly; more of them share one conversion of the block to float32.
 constexpr int kDirectQueries = 2 * few_rows_vectors(1) > 4 ? 6 : 12;
 
+// Whether products are of bfloat16, as the cache is; otherwise its blocks are turned into float32.
+#if defined(WEFT_KERNELS_AVX512)
+bool multiplies_pairs(const AttentionTile& tile) { return tile.dtype == DType::kBF16; }
+#else
+constexpr bool multiplies_pairs(const AttentionTile&) { return false; }
+void pack_query_pairs(const AttentionTile&) {}
+void attend_pairs(const AttentionTile&, int64_t, int64_t, float*) {}
+#endif
+
 struct Workspace {
+  float* sums;     // [query][16], by lane
   float* queries;  // [register tile][head_dim][rows of the tile]
   float* scores;   // [query][32]
-  float* sums;     // [query][16], by lane
   float* block;    // one block's keys [head_dim][32] or values [32][padded head_dim] in float32
 };
-
-int64_t num_queries(const AttentionTile& tile) { return tile.num_rows * tile.group; }
 
 Workspace workspace_of(const AttentionTile& tile) {
   const int64_t padded = num_queries(tile) + 16;
   Workspace space;
-  space.queries = tile.workspace;
+  space.sums = tile.workspace;
+  space.queries = space.sums + padded * 16;
   space.scores = space.queries + padded * attention_padded_dim(tile.head_dim);
-  space.sums = space.scores + padded * kAttentionBlock;
-  space.block = space.sums + padded * 16;
+  space.block = space.scores + padded * kAttentionBlock;
   return space;
-}
-
-// Queries in as few register tiles as possible, of nearly equal size.
-int64_t rows_per_register_tile(int64_t queries) {
-  const int64_t tiles = (queries + kMaxTileRows - 1) / kMaxTileRows;
-  return (queries + tiles - 1) / tiles;
 }
 
 // Asks for the queries of all rows at once: they were written by others, each row a stride from the one before.
@@ -54,6 +63,7 @@ void ask_for_queries(const AttentionTile& tile) {
 
 void pack_queries(const AttentionTile& tile) {
   ask_for_queries(tile);
+  if (multiplies_pairs(tile)) return pack_query_pairs(tile);
   const int64_t queries = num_queries(tile), per_tile = rows_per_register_tile(queries);
   const float scale = tile.scale * 1.44269504088896341f;
   float* packed = workspace_of(tile).queries;
@@ -89,13 +99,7 @@ inline void soften(float* scores, int64_t begin, int64_t end, float* record, int
   for (int v = 1; v < kVectors; ++v) top = max(top, score[v]);
   F32 maximum = broadcast(record[padded_dim]);
   F32 sum = load(sums);
-  if (lanes_greater(top, maximum) != 0) {
-    record[padded_dim] = reduce_max(top);
-    const F32 rescale = exp2(sub(maximum, broadcast(record[padded_dim])));
-    maximum = broadcast(record[padded_dim]);
-    sum = mul(sum, rescale);
-    for (int64_t d = 0; d < padded_dim; d += kLanes) store(record + d, mul(load(record + d), rescale));
-  }
+  if (lanes_greater(top, maximum) != 0) raise_maximum(record, padded_dim, sum, maximum, reduce_max(top));
   for (int v = 0; v < kVectors; ++v) {
     const F32 weight = exp2(sub(score[v], maximum));
     store(scores + v * kLanes, weight);
@@ -104,22 +108,12 @@ inline void soften(float* scores, int64_t begin, int64_t end, float* record, int
   store(sums, sum);
 }
 
-// What of a block the rows of a tile may see.
-struct Visible {
+struct RowRange {
   int64_t first_row, end_row;
-
-  static int64_t first_token(const AttentionTile& tile, int64_t row, int64_t block) {
-    const int64_t first = tile.first_position + row - tile.window + 1 - block * kTokens;
-    return tile.window > 0 && first > 0 ? first : 0;
-  }
-  static int64_t end_token(const AttentionTile& tile, int64_t row, int64_t block) {
-    const int64_t end = tile.first_position + row + 1 - block * kTokens;
-    return end < kTokens ? end : kTokens;
-  }
 };
 
-Visible visible_rows(const AttentionTile& tile, int64_t block) {
-  Visible rows = {block * kTokens - tile.first_position, tile.num_rows};
+RowRange rows_that_see(const AttentionTile& tile, int64_t block) {
+  RowRange rows = {block * kTokens - tile.first_position, tile.num_rows};
   if (rows.first_row < 0) rows.first_row = 0;
   if (tile.window > 0) {
     const int64_t end = block * kTokens + kTokens - 1 + tile.window - tile.first_position;
@@ -140,10 +134,11 @@ void score_block(const AttentionTile& tile, const Workspace& space, const T* key
   }
 }
 
-void soften_block(const AttentionTile& tile, const Workspace& space, int64_t block, Visible rows, float* records) {
+void soften_block(const AttentionTile& tile, const Workspace& space, int64_t block, RowRange rows, float* records) {
   const int64_t padded = attention_padded_dim(tile.head_dim), record_floats = attention_record_floats(tile.head_dim);
+  const int64_t base = block * kTokens;
   for (int64_t row = rows.first_row; row < rows.end_row; ++row) {
-    const int64_t begin = Visible::first_token(tile, row, block), end = Visible::end_token(tile, row, block);
+    const int64_t begin = first_token(tile, row, base), end = end_token(tile, row, base, kTokens);
     for (int64_t query = row * tile.group; query < (row + 1) * tile.group; ++query)
       soften(space.scores + query * kTokens, begin, end, records + query * record_floats, padded,
              space.sums + query * 16);
@@ -159,54 +154,37 @@ void value_block(const AttentionTile& tile, const Workspace& space, const T* val
   const int64_t columns = (tile.head_dim + kLanes - 1) / kLanes * kLanes;
   for (int64_t query = first; query < end; query += per_tile) {
     const int64_t rows = end - query < per_tile ? end - query : per_tile;
-    const int64_t begin_token = Visible::first_token(tile, query / tile.group, block);
-    const int64_t end_token = Visible::end_token(tile, (query + rows - 1) / tile.group, block);
+    const int64_t begin_token = first_token(tile, query / tile.group, block * kTokens);
+    const int64_t stop_token = end_token(tile, (query + rows - 1) / tile.group, block * kTokens, kTokens);
     value_rows<kMaxTileRows>(static_cast<int>(rows), values, stride, columns, static_cast<int>(begin_token),
-                             static_cast<int>(end_token), space.scores + query * kTokens,
+                             static_cast<int>(stop_token), space.scores + query * kTokens,
                              records + query * record_floats, record_floats, next);
-  }
-}
-
-// float32 copies of rows of `columns` elements, each filled up with zeros to `to_stride`.
-template <typename T>
-void widen(const T* from, int64_t rows, int64_t columns, float* to, int64_t to_stride) {
-  if (columns == to_stride) {
-    columns = to_stride = rows * columns;
-    rows = 1;
-  }
-  for (int64_t row = 0; row < rows; ++row, from += columns, to += to_stride) {
-    int64_t c = 0;
-    for (; c + kLanes <= columns; c += kLanes) store(to + c, load_element(from + c));
-    if (c == to_stride) continue;
-    T last[kLanes] = {};
-    memcpy(last, from + c, (columns - c) * sizeof(T));
-    float widened[kLanes];
-    store(widened, load_element(last));
-    for (int64_t lane = 0; c + lane < to_stride; ++lane) to[c + lane] = lane < columns - c ? widened[lane] : 0.0f;
   }
 }
 
 template <typename T>
 void attend_block(const AttentionTile& tile, const Workspace& space, int64_t block, bool is_direct,
                   const char* next_block, float* records) {
-  const Visible rows = visible_rows(tile, block);
+  const RowRange rows = rows_that_see(tile, block);
   if (rows.first_row >= rows.end_row) return;
   const int64_t first = rows.first_row * tile.group, end = rows.end_row * tile.group;
   const char* data = tile.keys + tile.block_table[block] * tile.block_bytes;
   const T* keys = reinterpret_cast<const T*>(data);
   const T* values = reinterpret_cast<const T*>(data + tile.values_offset_bytes);
-  if (is_direct) {
-    score_block(tile, space, keys, first, end, reinterpret_cast<const char*>(values));
-    soften_block(tile, space, block, rows, records);
-    value_block(tile, space, values, tile.head_dim, first, end, block, records, next_block);
-    return;
+  if constexpr (!std::is_same_v<T, BF16Pair>) {
+    if (is_direct) {
+      score_block(tile, space, keys, first, end, reinterpret_cast<const char*>(values));
+      soften_block(tile, space, block, rows, records);
+      value_block(tile, space, values, tile.head_dim, first, end, block, records, next_block);
+      return;
+    }
   }
   const int64_t padded = attention_padded_dim(tile.head_dim);
   const char* here = reinterpret_cast<const char*>(space.block);
-  widen(keys, tile.head_dim, kTokens, space.block, kTokens);
+  widen_keys(keys, tile.head_dim, space.block);
   score_block(tile, space, space.block, first, end, here);
   soften_block(tile, space, block, rows, records);
-  widen(values, kTokens, tile.head_dim, space.block, padded);
+  widen_values(values, tile.head_dim, space.block, padded);
   value_block(tile, space, space.block, padded, first, end, block, records, here);
 }
 
@@ -221,14 +199,18 @@ void attend_blocks(const AttentionTile& tile, const Workspace& space, int64_t fi
   }
 }
 
+void attend_dtype(const AttentionTile& tile, const Workspace& space, int64_t first_block, int64_t end_block,
+                  float* records) {
+  if (multiplies_pairs(tile)) return attend_pairs(tile, first_block, end_block, records);
+  if (tile.dtype == DType::kF16) return attend_blocks<uint16_t>(tile, space, first_block, end_block, records);
+  if (tile.dtype == DType::kBF16) return attend_blocks<BF16Pair>(tile, space, first_block, end_block, records);
+  attend_blocks<float>(tile, space, first_block, end_block, records);
+}
+
 void attend(const AttentionTile& tile, int64_t first_block, int64_t end_block, float* records) {
   const Workspace space = workspace_of(tile);
   start_records(tile, records, space.sums);
-  if (tile.is_half) {
-    attend_blocks<uint16_t>(tile, space, first_block, end_block, records);
-  } else {
-    attend_blocks<float>(tile, space, first_block, end_block, records);
-  }
+  attend_dtype(tile, space, first_block, end_block, records);
   const int64_t padded = attention_padded_dim(tile.head_dim);
   for (int64_t query = 0; query < num_queries(tile); ++query)
     records[query * attention_record_floats(tile.head_dim) + padded + 1] = reduce_add(load(space.sums + query * 16));
@@ -270,44 +252,8 @@ void finish(const float* records, int64_t num_rows, int64_t group, int64_t head_
   }
 }
 
-constexpr float kLargestHalf = 65504.0f;
-constexpr float kLargestFloat = 3.402823466e38f;
-
-inline F32 limit(F32 value, float largest) { return max(broadcast(-largest), min(value, broadcast(largest))); }
-
-void write_half(const float* key, const float* value, int64_t head_dim, int64_t offset, uint16_t* keys,
-                uint16_t* values) {
-  for (int64_t d = 0; d < head_dim; d += kLanes) {
-    const int64_t count = head_dim - d < kLanes ? head_dim - d : kLanes;
-    uint16_t halves[kLanes];
-    store_f16(halves, limit(load_partial(key + d, count), kLargestHalf));
-    for (int64_t lane = 0; lane < count; ++lane) keys[(d + lane) * kTokens + offset] = halves[lane];
-    store_f16(halves, limit(load_partial(value + d, count), kLargestHalf));
-    memcpy(values + offset * head_dim + d, halves, count * sizeof(uint16_t));
-  }
-}
-
-void write_float(const float* key, const float* value, int64_t head_dim, int64_t offset, float* keys, float* values) {
-  for (int64_t d = 0; d < head_dim; d += kLanes) {
-    const int64_t count = head_dim - d < kLanes ? head_dim - d : kLanes;
-    float limited[kLanes];
-    store(limited, limit(load_partial(key + d, count), kLargestFloat));
-    for (int64_t lane = 0; lane < count; ++lane) keys[(d + lane) * kTokens + offset] = limited[lane];
-    store_partial(values + offset * head_dim + d, limit(load_partial(value + d, count), kLargestFloat), count);
-  }
-}
-
-void write(const float* key, const float* value, int64_t head_dim, int64_t offset, bool is_half, void* keys,
-           void* values) {
-  if (is_half) {
-    write_half(key, value, head_dim, offset, static_cast<uint16_t*>(keys), static_cast<uint16_t*>(values));
-  } else {
-    write_float(key, value, head_dim, offset, static_cast<float*>(keys), static_cast<float*>(values));
-  }
-}
-
 }  // namespace
 
-const AttentionKernels kAttention = {pack_queries, attend, merge, finish, write};
+const AttentionKernels kAttention = {pack_queries, attend, merge, finish, write_token};
 
 }  // namespace weft::kernels::WEFT_KERNELS

@@ -14,11 +14,6 @@ constexpr int few_rows_vectors(int rows) { return rows <= 3 ? 4 : 2; }
 constexpr int value_vectors(int rows) { return rows == 1 ? 8 : few_rows_vectors(rows); }
 #endif
 
-constexpr int kTokens = 32;
-
-static inline F32 load_element(const float* from) { return load(from); }
-static inline F32 load_element(const uint16_t* from) { return load_f16(from); }
-
 // Asks for the `bytes` at `from`, which the caller will read in the next step.
 template <int kBytes>
 static inline void prefetch(const char* from) {

@@ -18,8 +18,8 @@ void check_sizes(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t num
                                        std::to_string(head_dim) + ", num_blocks " + std::to_string(num_blocks) +
                                        "; check the model's configuration");
   }
-  if (dtype != DType::kF16 && dtype != DType::kF32)
-    throw Error(ErrorKind::kValue, "a KV cache expects elements of f16 or f32; choose one of them");
+  if (dtype != DType::kF16 && dtype != DType::kBF16 && dtype != DType::kF32)
+    throw Error(ErrorKind::kValue, "a KV cache expects elements of f16, bf16 or f32; choose one of them");
 }
 
 [[noreturn]] void refuse(const std::string& wanted, int64_t available) {
@@ -43,14 +43,16 @@ KvCache::KvCache(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t num
     : layers_(layers), kv_heads_(kv_heads), head_dim_(head_dim), num_blocks_(num_blocks), dtype_(dtype) {
   check_sizes(layers, kv_heads, head_dim, num_blocks, dtype);
   const int64_t element_bytes = static_cast<int64_t>(dtype_bytes(dtype));
-  const int64_t bytes = checked_bytes({layers, kv_heads, head_dim, kBlockTokens, 2, element_bytes, num_blocks});
-  values_offset_bytes_ = head_dim * kBlockTokens * element_bytes;
-  block_bytes_ = layers * kv_heads * 2 * values_offset_bytes_;
+  const int64_t key_dim = dtype == DType::kBF16 ? head_dim + head_dim % 2 : head_dim;  // whole pairs
+  const int64_t bytes = checked_bytes({layers, kv_heads, key_dim + head_dim, kBlockTokens, element_bytes, num_blocks});
+  values_offset_bytes_ = key_dim * kBlockTokens * element_bytes;
+  head_bytes_ = (key_dim + head_dim) * kBlockTokens * element_bytes;
+  block_bytes_ = layers * kv_heads * head_bytes_;
   memory_ = Region(static_cast<size_t>(bytes), "the KV cache");
 }
 
 char* KvCache::keys(int64_t layer, int64_t kv_head) const {
-  return static_cast<char*>(memory_.data()) + (layer * kv_heads_ + kv_head) * 2 * values_offset_bytes_;
+  return static_cast<char*>(memory_.data()) + (layer * kv_heads_ + kv_head) * head_bytes_;
 }
 
 char* KvCache::block(int64_t index) const {

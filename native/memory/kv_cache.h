@@ -11,8 +11,8 @@ namespace weft {
 
 // `num_blocks` blocks of 32 tokens. A block holds, for each layer and each key/value head, the keys as
 // [head_dim][32] (tokens side by side) followed by the values as [32][head_dim]; all of a block lies together,
-// so a block that is not used costs no memory and copying one is one copy. Slot s is token s % 32 of block
-// s / 32. Every element is finite at any time: zero at first, and what kv_write stores is saturated.
+// so a block that is not used costs no memory and copying one is one copy. In bfloat16 pairs lie together, of features
+// in keys and of tokens in values (see AttentionTile). Slot s is token s % 32 of block s / 32. Every element is finite at any time: zero at first, and what kv_write stores is saturated.
 //
 // Not synchronised: a run writes the slots that it was given and reads the blocks of its sequences; whoever
 // hands out blocks keeps runs apart.
@@ -20,7 +20,7 @@ class KvCache {
  public:
   static constexpr int64_t kBlockTokens = 32;
 
-  // dtype: kF16 or kF32. Throws Error(kValue) for sizes that are not positive or another type, and
+  // dtype: kF16, kBF16 or kF32. Throws Error(kValue) for sizes that are not positive or another type, and
   // Error(kMemory), before asking for memory, when the cache is larger than what is available.
   KvCache(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t num_blocks, DType dtype);
 
@@ -30,7 +30,6 @@ class KvCache {
   int64_t num_blocks() const { return num_blocks_; }
   int64_t num_slots() const { return num_blocks_ * kBlockTokens; }
   DType dtype() const { return dtype_; }
-  bool is_half() const { return dtype_ == DType::kF16; }
 
   int64_t block_bytes() const { return block_bytes_; }  // of all layers: the distance between blocks
   int64_t values_offset_bytes() const { return values_offset_bytes_; }  // from keys to values of one head
@@ -49,7 +48,7 @@ class KvCache {
 
   int64_t layers_, kv_heads_, head_dim_, num_blocks_;
   DType dtype_;
-  int64_t values_offset_bytes_ = 0, block_bytes_ = 0;
+  int64_t values_offset_bytes_ = 0, head_bytes_ = 0, block_bytes_ = 0;
   Region memory_;
 };
 

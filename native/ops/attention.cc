@@ -191,7 +191,7 @@ AttentionTile Attention::tile_of(const OpArgs& args, const Placed& at, int64_t r
   tile.keys = cache_->keys(layer_, kv_head);
   tile.block_bytes = cache_->block_bytes();
   tile.values_offset_bytes = cache_->values_offset_bytes();
-  tile.is_half = cache_->is_half();
+  tile.dtype = cache_->dtype();
   tile.block_table = args.in[block_table_].i32_row(at.rows.first_block);
   tile.workspace = workspace(args, thread);
   return tile;

@@ -33,7 +33,7 @@ class KvWrite final : public Op {
       for (int64_t head = 0; head < cache_->kv_heads(); ++head) {
         char* keys = cache_->keys(layer_, head) + block * cache_->block_bytes();
         args.kernels->attention->write(k + head * cache_->head_dim(), v + head * cache_->head_dim(), cache_->head_dim(),
-                                       token, cache_->is_half(), keys, keys + cache_->values_offset_bytes());
+                                       token, cache_->dtype(), keys, keys + cache_->values_offset_bytes());
       }
     }
   }

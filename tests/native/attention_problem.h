@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 
+#include "base/half.h"
 #include "check.h"
 #include "memory/kv_cache.h"
 #include "op_runner.h"
@@ -21,9 +22,10 @@ struct Sequence {
   int64_t past, num_rows;
 };
 
-inline double element(const char* data, int64_t index, bool is_half) {
-  if (!is_half) return reinterpret_cast<const float*>(data)[index];
+inline double element(const char* data, int64_t index, DType dtype) {
+  if (dtype == DType::kF32) return reinterpret_cast<const float*>(data)[index];
   const uint16_t half = reinterpret_cast<const uint16_t*>(data)[index];
+  if (dtype == DType::kBF16) return float_of_bf16(half);
   const int exponent = (half >> 10) & 31, mantissa = half & 1023;
   const double size = exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24);
   return half & 0x8000 ? -size : size;
@@ -118,8 +120,28 @@ struct Problem {
     return run_part(kernels, {}, query, rows);
   }
 
+  // Whether these kernels round queries and weights to bfloat16 before they multiply.
+  bool rounds(const Kernels& kernels) const {
+    return cache->dtype() == DType::kBF16 && kernels.isa == std::string("avx512");
+  }
+
+  // What a feature of a query adds to a score for each unit of the key's.
+  double scaled(float query, bool is_rounded) const {
+    if (!is_rounded) return query * scale();
+    return float_of_bf16(bf16_of_float(query * (static_cast<float>(scale()) * 1.44269504f))) * std::log(2.0);
+  }
+
+  // Where a feature of a key, or of a value, lies in its block.
+  int64_t key_index(int64_t token, int64_t d) const {
+    return cache->dtype() == DType::kBF16 ? (d / 2 * 32 + token % 32) * 2 + d % 2 : d * 32 + token % 32;
+  }
+  int64_t value_index(int64_t token, int64_t d) const {
+    const int64_t t = token % 32;
+    return cache->dtype() == DType::kBF16 ? (t / 2 * shape.head_dim + d) * 2 + t % 2 : t * shape.head_dim + d;
+  }
+
   // out[head_dim] of one query in double precision; also how large its terms are.
-  double reference(size_t index, int64_t row, int64_t head, std::vector<double>& out) const {
+  double reference(size_t index, int64_t row, int64_t head, std::vector<double>& out, bool is_rounded) const {
     const int64_t position = sequences[index].past + row, kv_head = head / shape.group;
     const int64_t first = shape.window ? std::max<int64_t>(0, position - shape.window + 1) : 0;
     const float* query = q.row(sequence_rows.at(index, 0) + row) + head * shape.head_dim;
@@ -127,8 +149,9 @@ struct Problem {
     for (int64_t token = first; token <= position; ++token) {
       double score = 0;
       const char* keys = block_of(index, token, kv_head);
-      for (int64_t d = 0; d < shape.head_dim; ++d) score += query[d] * element(keys, d * 32 + token % 32, cache->is_half());
-      scores.push_back(score * scale());
+      for (int64_t d = 0; d < shape.head_dim; ++d)
+        score += scaled(query[d], is_rounded) * element(keys, key_index(token, d), cache->dtype());
+      scores.push_back(score);
     }
     const double top = *std::max_element(scores.begin(), scores.end());
     double total = 0, size = 0;
@@ -137,7 +160,7 @@ struct Problem {
     for (int64_t token = first; token <= position; ++token) {
       const char* values = block_of(index, token, kv_head) + cache->values_offset_bytes();
       for (int64_t d = 0; d < shape.head_dim; ++d) {
-        const double value = element(values, token % 32 * shape.head_dim + d, cache->is_half());
+        const double value = element(values, value_index(token, d), cache->dtype());
         out[d] += scores[token - first] / total * value;
         size = std::max(size, std::abs(value));
       }
@@ -150,26 +173,30 @@ struct Problem {
     return cache->keys(1, kv_head) + block * cache->block_bytes();
   }
 
-  // Checks one row in `every` of each sequence, of several sets of kernels against one computation.
-  void check(const std::vector<Table<float>>& outs, int64_t every = 1) const {
+  // Checks one row in `every` of each sequence, of several sets of kernels against one computation. is_rounded: their
+  // products are of numbers rounded to bfloat16.
+  void check(const std::vector<Table<float>>& outs, bool is_rounded, int64_t every = 1) const {
+    if (outs.empty()) return;
     std::vector<double> expected;
     for (size_t index = 0; index < sequences.size(); ++index) {
       for (int64_t row = 0; row < sequences[index].num_rows; row += every) {
         const int64_t r = sequence_rows.at(index, 0) + row;
         for (int64_t head = 0; head < shape.kv_heads * shape.group; ++head) {
-          const double size = reference(index, row, head, expected);
-          for (const Table<float>& out : outs) check_head(out, r, head, expected, size);
+          const double size = reference(index, row, head, expected, is_rounded);
+          const double bound = (is_rounded ? 0x1.01p-9 : 0.0) * size + 30 * 5.97e-8 * size;
+          for (const Table<float>& out : outs) check_head(out, r, head, expected, bound);
         }
         for (const Table<float>& out : outs) CHECK_EQUAL(out.row(r)[width()], 9.0f);
       }
     }
   }
 
-  // Rounding of a score of size |q||k| moves its weight by as much; 30 units cover it.
-  void check_head(const Table<float>& out, int64_t r, int64_t head, const std::vector<double>& expected, double size) const {
+  // Rounding of a score of size |q||k| moves its weight by as much: 30 units cover it. In bfloat16 each weight is
+  // rounded by 2^-9 of itself at most, and their sum is not.
+  void check_head(const Table<float>& out, int64_t r, int64_t head, const std::vector<double>& expected, double bound) const {
     for (int64_t d = 0; d < shape.head_dim; ++d) {
       const double got = out.at(r, head * shape.head_dim + d);
-      if (std::abs(got - expected[d]) <= 30 * 5.97e-8 * size) continue;
+      if (std::abs(got - expected[d]) <= bound) continue;
       std::ostringstream text;
       text << "row " << r << " head " << head << " element " << d << " of " << shape.kv_heads << "x" << shape.group << "x"
            << shape.head_dim << " window " << shape.window << ": expected " << expected[d] << ", got " << got;

@@ -18,9 +18,13 @@ std::vector<Shape> shapes() {
   for (const int64_t head_dim : {8, 20, 40, 64, 80, 128}) {
     list.push_back({2, 3, head_dim});
     list.push_back({2, 3, head_dim, 0, DType::kF32});
+    list.push_back({2, 3, head_dim, 0, DType::kBF16});
   }
-  for (const int64_t group : {1, 2, 4, 5, 7, 8, 13}) list.push_back({1, group, 64});
-  for (const int64_t window : {1, 31, 32, 33, 100, 600}) list.push_back({2, 2, 32, window});
+  list.push_back({2, 3, 13, 0, DType::kBF16});
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    for (const int64_t group : {1, 2, 4, 5, 7, 8, 13}) list.push_back({1, group, 64, 0, dtype});
+    for (const int64_t window : {1, 31, 32, 33, 100, 600}) list.push_back({2, 2, 32, window, dtype});
+  }
   return affordable(list);
 }
 
@@ -28,9 +32,11 @@ void matches_double_precision() {
   for (const Shape& shape : shapes()) {
     for (const std::vector<Sequence>& sequences : {kMixed, kLong}) {
       const Problem problem(shape, sequences, 5);
-      std::vector<Table<float>> outs;
-      for (const Kernels* kernels : available_kernels()) outs.push_back(problem.run(*kernels));
-      problem.check(outs);
+      std::vector<Table<float>> outs, rounded;
+      for (const Kernels* kernels : available_kernels())
+        (problem.rounds(*kernels) ? rounded : outs).push_back(problem.run(*kernels));
+      problem.check(outs, false);
+      problem.check(rounded, true);
     }
   }
 }
@@ -56,8 +62,8 @@ void same_bits_alone_and_together() {
 // A prompt in chunks: the rows are the same sequence's, given as several.
 void same_bits_over_chunks() {
   for (const Kernels* kernels : available_kernels()) {
-    for (const int64_t window : {0, 70}) {
-      const Problem whole({2, 3, 40, window}, {{3, 600}}, 7);
+    for (const Shape& shape : {Shape{2, 3, 40}, {2, 3, 40, 70}, {2, 3, 40, 0, DType::kBF16}, {2, 3, 40, 70, DType::kBF16}}) {
+      const Problem whole(shape, {{3, 600}}, 7);
       const Table<float> expected = whole.run(*kernels);
       for (const int64_t chunk : {1, 7, 32, 100, 599}) {
         Table<int32_t> rows((600 + chunk - 1) / chunk, 4);
@@ -74,7 +80,8 @@ void same_bits_over_chunks() {
 
 void same_bits_over_threads_and_orders() {
   for (const Kernels* kernels : available_kernels()) {
-    for (const Shape& shape : {Shape{2, 3, 64}, {3, 1, 40, 0, DType::kF32}, {1, 8, 128, 700}}) {
+    for (const Shape& shape : {Shape{2, 3, 64}, {3, 1, 40, 0, DType::kF32}, {1, 8, 128, 700}, {2, 3, 64, 0, DType::kBF16},
+                               {1, 8, 128, 700, DType::kBF16}}) {
       for (const std::vector<Sequence>& sequences :
            {kMixed, kLong, {{4000, 1}}, {{3000, 4}}, {{0, 512}}, {{40, 1}, {5000, 1}, {10, 1}}}) {
         const Problem problem(shape, sequences, 8);
@@ -92,7 +99,7 @@ void same_bits_over_threads_and_orders() {
 // What lies beyond a row's last token, or before its window, has no influence, however large.
 void unseen_tokens_do_not_matter() {
   for (const Kernels* kernels : available_kernels()) {
-    for (const DType dtype : {DType::kF16, DType::kF32}) {
+    for (const DType dtype : {DType::kF16, DType::kBF16, DType::kF32}) {
       const Problem problem({1, 3, 40, 50, dtype}, {{99, 20}, {700, 1}}, 9);
       const Table<float> expected = problem.run(*kernels);
       const auto write = [&](size_t index, int64_t token) {
@@ -114,13 +121,15 @@ void unseen_tokens_do_not_matter() {
 
 void nan_stays_in_its_row() {
   for (const Kernels* kernels : available_kernels()) {
-    Problem problem({2, 2, 32}, {{40, 9}, {3, 1}}, 10);
-    const Table<float> expected = problem.run(*kernels);
-    problem.q.at(4, 0) = NAN;
-    const Table<float> got = problem.run(*kernels);
-    CHECK(std::isnan(got.at(4, 0)));
-    for (int64_t row = 0; row < 10; ++row)
-      if (row != 4) CHECK(std::memcmp(got.row(row), expected.row(row), problem.width() * sizeof(float)) == 0);
+    for (const DType dtype : {DType::kF16, DType::kBF16}) {
+      Problem problem({2, 2, 32, 0, dtype}, {{40, 9}, {3, 1}}, 10);
+      const Table<float> expected = problem.run(*kernels);
+      problem.q.at(4, 0) = NAN;
+      const Table<float> got = problem.run(*kernels);
+      CHECK(std::isnan(got.at(4, 0)));
+      for (int64_t row = 0; row < 10; ++row)
+        if (row != 4) CHECK(std::memcmp(got.row(row), expected.row(row), problem.width() * sizeof(float)) == 0);
+    }
   }
 }
 

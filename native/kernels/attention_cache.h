@@ -1,0 +1,128 @@
+// Elements of the cache: storing a token, and blocks in float32. Included by attention.cc only, after
+// kernels/simd.h.
+#pragma once
+
+#include <string.h>
+
+namespace weft::kernels::WEFT_KERNELS {
+
+constexpr int kTokens = 32;  // of a block
+
+static inline F32 load_element(const float* from) { return load(from); }
+static inline F32 load_element(const uint16_t* from) { return load_f16(from); }
+
+constexpr float kLargestHalf = 65504.0f;
+constexpr float kLargestFloat = 3.402823466e38f;
+constexpr float kLargestBF16 = 3.389531390e38f;
+
+static inline F32 limit(F32 value, float largest) { return max(broadcast(-largest), min(value, broadcast(largest))); }
+
+static void write_half(const float* key, const float* value, int64_t head_dim, int64_t offset, uint16_t* keys,
+                       uint16_t* values) {
+  for (int64_t d = 0; d < head_dim; d += kLanes) {
+    const int64_t count = head_dim - d < kLanes ? head_dim - d : kLanes;
+    uint16_t halves[kLanes];
+    store_f16(halves, limit(load_partial(key + d, count), kLargestHalf));
+    for (int64_t lane = 0; lane < count; ++lane) keys[(d + lane) * kTokens + offset] = halves[lane];
+    store_f16(halves, limit(load_partial(value + d, count), kLargestHalf));
+    memcpy(values + offset * head_dim + d, halves, count * sizeof(uint16_t));
+  }
+}
+
+static void write_float(const float* key, const float* value, int64_t head_dim, int64_t offset, float* keys,
+                        float* values) {
+  for (int64_t d = 0; d < head_dim; d += kLanes) {
+    const int64_t count = head_dim - d < kLanes ? head_dim - d : kLanes;
+    float limited[kLanes];
+    store(limited, limit(load_partial(key + d, count), kLargestFloat));
+    for (int64_t lane = 0; lane < count; ++lane) keys[(d + lane) * kTokens + offset] = limited[lane];
+    store_partial(values + offset * head_dim + d, limit(load_partial(value + d, count), kLargestFloat), count);
+  }
+}
+
+// kLanes limited elements in bfloat16, to nearest even; zeros after the first `count`.
+static inline void limited_bf16(const float* from, int64_t count, uint16_t* to) {
+  uint32_t bits[kLanes];
+  float limited[kLanes];
+  store(limited, limit(load_partial(from, count), kLargestBF16));
+  memcpy(bits, limited, sizeof(bits));
+  for (int lane = 0; lane < kLanes; ++lane)
+    to[lane] = static_cast<uint16_t>((bits[lane] + 0x7fffu + ((bits[lane] >> 16) & 1u)) >> 16);
+}
+
+static void write_pairs(const float* key, const float* value, int64_t head_dim, int64_t offset, uint16_t* keys,
+                        uint16_t* values) {
+  static_assert(kLanes % 2 == 0);
+  values += offset / 2 * head_dim * 2 + offset % 2;
+  for (int64_t d = 0; d < head_dim; d += kLanes) {
+    const int64_t count = head_dim - d < kLanes ? head_dim - d : kLanes;
+    uint16_t halves[kLanes];
+    limited_bf16(key + d, count, halves);
+    for (int64_t lane = 0; lane < count; lane += 2)
+      memcpy(keys + (d + lane) * kTokens + offset * 2, halves + lane, 2 * sizeof(uint16_t));
+    limited_bf16(value + d, count, halves);
+    for (int64_t lane = 0; lane < count; ++lane) values[(d + lane) * 2] = halves[lane];
+  }
+}
+
+static void write_token(const float* key, const float* value, int64_t head_dim, int64_t offset, DType dtype,
+                        void* keys, void* values) {
+  if (dtype == DType::kF32)
+    return write_float(key, value, head_dim, offset, static_cast<float*>(keys), static_cast<float*>(values));
+  const auto write = dtype == DType::kF16 ? write_half : write_pairs;
+  write(key, value, head_dim, offset, static_cast<uint16_t*>(keys), static_cast<uint16_t*>(values));
+}
+
+// float32 copies of rows of `columns` elements, each filled up with zeros to `to_stride`.
+template <typename T>
+static void widen(const T* from, int64_t rows, int64_t columns, float* to, int64_t to_stride) {
+  if (columns == to_stride) {
+    columns = to_stride = rows * columns;
+    rows = 1;
+  }
+  for (int64_t row = 0; row < rows; ++row, from += columns, to += to_stride) {
+    int64_t c = 0;
+    for (; c + kLanes <= columns; c += kLanes) store(to + c, load_element(from + c));
+    if (c == to_stride) continue;
+    T last[kLanes] = {};
+    memcpy(last, from + c, (columns - c) * sizeof(T));
+    float widened[kLanes];
+    store(widened, load_element(last));
+    for (int64_t lane = 0; c + lane < to_stride; ++lane) to[c + lane] = lane < columns - c ? widened[lane] : 0.0f;
+  }
+}
+
+// Two elements of bfloat16, the first in the lower half: how a cache of them is laid out.
+struct BF16Pair {
+  uint32_t bits;
+
+  static void store_bits(float* to, uint32_t bits) { memcpy(to, &bits, sizeof(bits)); }
+  void widen(float* first, float* second) const {
+    store_bits(first, bits << 16);
+    store_bits(second, bits & 0xffff0000u);
+  }
+};
+
+// keys[head_dim][32] and values[32][to_stride] in float32, the latter filled up with zeros.
+template <typename T>
+static void widen_keys(const T* keys, int64_t head_dim, float* to) {
+  widen(keys, head_dim, kTokens, to, kTokens);
+}
+template <typename T>
+static void widen_values(const T* values, int64_t head_dim, float* to, int64_t to_stride) {
+  widen(values, kTokens, head_dim, to, to_stride);
+}
+
+static inline void widen_keys(const BF16Pair* keys, int64_t head_dim, float* to) {
+  float unused[kTokens];
+  for (int64_t d = 0; d < head_dim; d += 2, keys += kTokens, to += 2 * kTokens)
+    for (int token = 0; token < kTokens; ++token)
+      keys[token].widen(to + token, d + 1 < head_dim ? to + kTokens + token : unused + token);
+}
+static inline void widen_values(const BF16Pair* values, int64_t head_dim, float* to, int64_t to_stride) {
+  memset(to, 0, static_cast<size_t>(kTokens * to_stride) * sizeof(float));
+  for (int token = 0; token < kTokens; token += 2, values += head_dim, to += 2 * to_stride)
+    for (int64_t d = 0; d < head_dim; ++d) values[d].widen(to + d, to + to_stride + d);
+}
+
+}  // namespace weft::kernels::WEFT_KERNELS
