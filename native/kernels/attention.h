@@ -57,7 +57,7 @@ struct AttentionKernels {
   //
   // A query that sees none of these tokens gets sum 0. Each query's result is independent of the others. Where the
   // processor multiplies bfloat16 and the cache holds it, queries and p are rounded to it before the products, and
-  // blocks are taken four at a time, from multiples of four on: `first_block` is then one, or the first that is seen.
+  // blocks are taken four at a time, from multiples of four on.
   void (*attend)(const AttentionTile& tile, int64_t first_block, int64_t end_block, float* records);
 
   // totals[q] = totals[q] and records[q] together, for `num_queries` queries; a record of sum 0 counts nothing.

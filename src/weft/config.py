@@ -13,7 +13,7 @@ from typing import Any
 from weft.errors import ConfigError
 
 QUANT_KINDS = ("f32", "bf16", "q8", "int8", "q4")
-KV_DTYPES = ("f16", "f32")
+KV_DTYPES = ("f16", "bf16", "f32")
 
 # The largest value of each count that is not a slip of the keyboard.
 _MOST = {
@@ -48,7 +48,13 @@ class EngineConfig:
         help="Requantize the weights at load; by default as in the file. int8, one scale a row, is the "
         "quickest for batches and prompts.",
     )
-    kv_dtype: str = setting("f16", "--kv-dtype", choices=KV_DTYPES, help="Element type of the KV cache.")
+    kv_dtype: str | None = setting(
+        None,
+        "--kv-dtype",
+        choices=KV_DTYPES,
+        help="Element type of the KV cache; by default bf16 where the processor multiplies it and the weights "
+        "are not float32, else f16.",
+    )
     max_context: int | None = setting(
         None, "-c", "--ctx-size", help="Longest text of one request, in tokens; by default the model's own."
     )
@@ -76,7 +82,7 @@ class EngineConfig:
                 f"Expected draft_max to be a whole number of at least 0, got {self.draft_max!r}; raise it."
             )
         check_choice("quant", self.quant, (None, *QUANT_KINDS))
-        check_choice("kv_dtype", self.kv_dtype, KV_DTYPES)
+        check_choice("kv_dtype", self.kv_dtype, (None, *KV_DTYPES))
         if self.threads is not None and self.teams > self.threads:
             raise ConfigError(
                 f"Expected at most one team a thread, got {self.teams} teams of {self.threads} threads; "

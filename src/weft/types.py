@@ -167,7 +167,10 @@ class CacheType:
     @property
     def token_bytes(self) -> int:
         """Bytes of the keys and values of one token in one layer."""
-        return 2 * self.kv_heads * self.head_dim * self.dtype.itemsize
+        key_dim = (
+            self.head_dim + self.head_dim % 2 if self.dtype is DType.BF16 else self.head_dim
+        )  # whole pairs
+        return self.kv_heads * (key_dim + self.head_dim) * self.dtype.itemsize
 
     def __str__(self) -> str:
         return f"{self.dtype}[{self.layers} layers, {self.kv_heads} heads, {self.head_dim}]"

@@ -87,7 +87,7 @@ def test_rotary(draw, heads, head_dim, rotary_dim):
 
 @pytest.mark.parametrize(("kv_heads", "group", "head_dim"), [(1, 1, 8), (2, 3, 20), (3, 3, 64), (1, 4, 128)])
 @pytest.mark.parametrize("window", [0, 40])
-@pytest.mark.parametrize("dtype", [DType.F32, DType.F16])
+@pytest.mark.parametrize("dtype", [DType.F32, DType.F16, DType.BF16])
 def test_attention_over_a_paged_cache(draw, kv_heads, group, head_dim, window, dtype):
     heads = kv_heads * group
     cache_type = CacheType(2, kv_heads, head_dim, dtype)
@@ -115,7 +115,7 @@ def test_attention_over_a_paged_cache(draw, kv_heads, group, head_dim, window, d
             {name: draw(rows, count * head_dim) for name, count in widths.items()}
             | {name: paged[name] for name in ("slots", "sequences", "block_table")}
         )
-    check({}, model, steps, rtol=5e-6 if dtype is DType.F32 else 2e-3)
+    check({}, model, steps, rtol={DType.F32: 5e-6, DType.F16: 2e-3, DType.BF16: 2e-2}[dtype])
 
 
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (31, 33), (96, 64), (130, 100)])

@@ -18,7 +18,7 @@ from weft.models.build import build_plan
 from weft.models.config import ModelConfig
 from weft.models.loader import LoadedModel, load_model
 from weft.plan import Plan
-from weft.runtime import Executable, KvCache, Pool, compile, give_back_freed_memory
+from weft.runtime import Executable, KvCache, Pool, Weight, compile, give_back_freed_memory, selected_isa
 from weft.serve.engine import Engine
 from weft.serve.kv_budget import plan_kv_budget
 from weft.serve.limits import EngineLimits
@@ -48,7 +48,7 @@ def load(
     threads: int | None = None,
     teams: int = EngineConfig.teams,
     quant: str | None = None,
-    kv_dtype: str = EngineConfig.kv_dtype,
+    kv_dtype: str | None = None,
     max_context: int | None = None,
     kv_memory: int | str | None = None,
     max_rows: int = EngineConfig.max_rows,
@@ -202,7 +202,7 @@ class Model:
         self.chatter = Chatter(self._generator, loaded.chat_template)
 
     def _make_cache(self, model: ModelConfig) -> tuple[KvCache, EngineLimits]:
-        config, cache_type = self.config, model.cache_type(DType(self.config.kv_dtype))
+        config, cache_type = self.config, model.cache_type(_kv_dtype(self.config, self._loaded.weights))
         budget = plan_kv_budget(config, model.max_context, cache_type.token_bytes * cache_type.layers)
         limits = EngineLimits(
             budget.max_context,
@@ -238,12 +238,22 @@ class Model:
             outputs,
             purpose,
             self._limits.max_context,
-            DType(self.config.kv_dtype),
+            _kv_dtype(self.config, loaded.weights),
             bank=bank,
         )
 
     def _max_outputs(self, purpose: str) -> int:
         return self._limits.max_outputs if purpose == "generate" else MAX_SCORE_ROWS
+
+
+def _kv_dtype(config: EngineConfig, weights: Mapping[str, Weight | Array]) -> DType:
+    """What the cache holds: bfloat16 where attention can multiply it, but not beside float32 weights, which
+    ask for exact answers.
+    """
+    if config.kv_dtype is not None:
+        return DType(config.kv_dtype)
+    is_exact = all(weight.type.kind == "f32" for weight in weights.values() if isinstance(weight, Weight))
+    return DType.BF16 if selected_isa() == "avx512" and not is_exact else DType.F16
 
 
 def _make_pool(config: EngineConfig) -> Pool:
