@@ -44,7 +44,8 @@ PEOPLE = "Anna 31 Berlin; Bob 25 Paris; Carla 44 Rome; Dan 19 Oslo; Eve 52 Madri
 REPEATED = {
     "edit a text": f"Copy the following text exactly, but write Anton instead of Marten.\n\n{STORY}",
     "extract sentences": f"Copy the sentences about Ilse and about the storm out of this text.\n\n{STORY}",
-    "edit code": f"Repeat this code, but rename the class to Blocks:\n\n```python\n{CODE}```",
+    # To "rename the class" the smallest models answer with words of their own, which repeat nothing.
+    "edit code": f"Add type hints to this code and print all of it:\n\n```python\n{CODE}```",
     "extract to JSON": f'Write these people as a JSON list with "name", "age" and "city": {PEOPLE}.',
 }
 FREE = {

@@ -36,19 +36,21 @@ def nothing_is_held(server: Server) -> None:
 
 
 def capacity(server: Server) -> float:
-    """Answers a second that the server can give, measured with its queue half full."""
-    began = time.monotonic()
-    before = server.metric('weft_requests_finished_total{reason="length"}')
+    """Answers a second that the server can give, measured with its queue half full.
 
-    async def keep_busy() -> None:
-        outcome = load.Outcome()
-        for _ in range(4):
-            await asyncio.gather(*(load.ask(server.port, SHORT, outcome) for _ in range(MAX_QUEUE // 2)))
+    The best of several turns: on a machine that others stop for seconds the mean would say too little.
+    """
+
+    async def keep_busy() -> float:
+        outcome, loop, num_answers, rates = load.Outcome(), asyncio.get_running_loop(), MAX_QUEUE // 2, []
+        for _ in range(8):
+            began = loop.time()
+            await asyncio.gather(*(load.ask(server.port, SHORT, outcome) for _ in range(num_answers)))
+            rates.append(num_answers / (loop.time() - began))
         assert outcome.statuses.keys() == {200} and not outcome.broken
+        return max(rates)
 
-    asyncio.run(keep_busy())
-    done = server.metric('weft_requests_finished_total{reason="length"}') - before
-    return done / (time.monotonic() - began)
+    return asyncio.run(keep_busy())
 
 
 def overload(server: Server, seconds: float) -> load.Outcome:

@@ -13,8 +13,8 @@ from weft.types import Array
 _LONGEST_MATCH = 16  # tokens that are compared when a new place is looked for; following it counts on
 # How often the next token repeats that of a place, by the binary digits of the number of tokens that agree
 # before it (0, 1, 2 to 3, 4 to 7, ... and from 32 on): where each request begins.
-_FIRST_RATES = (0.0, 0.05, 0.2, 0.45, 0.7, 0.85, 0.95)
-_LEARNING_RATE = 1 / 12
+_FIRST_RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
+_LEARNING_RATE = 1 / 6
 
 
 class PromptLookup:
