@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from weft import __version__
 from weft.errors import WeftError
+from weft.server.body import read_struct
 from weft.server.errors import of_weft
 from weft.server.responses import DONE, event, reply
 from weft.server.run import Run
@@ -91,7 +92,7 @@ CHAT_DECODER = decoder_of(ChatRequest)
 async def chat_completions(request: Request) -> Response:
     """Answers a conversation, whole or as server-sent events."""
     service: Service = request.app.state.service
-    body: ChatRequest = await service.read(request, CHAT_DECODER)
+    body: ChatRequest = await read_struct(request, CHAT_DECODER, service.config.max_body_bytes)
     length = sum(len(message.text) for message in body.messages)
     work = await service.prepare(
         body.num_choices,

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from weft.errors import WeftError
 from weft.serve.sequence import Sequence
 from weft.server.answer_format import ConstraintFields
+from weft.server.body import read_struct
 from weft.server.completion_writer import CompletionWriter, PromptEcho
 from weft.server.errors import ApiError, of_weft
 from weft.server.responses import DONE, event, reply
@@ -73,7 +74,7 @@ COMPLETION_DECODER = decoder_of(CompletionRequest)
 async def completions(request: Request) -> Response:
     """Continues prompts, whole or as server-sent events."""
     service: Service = request.app.state.service
-    body: CompletionRequest = await service.read(request, COMPLETION_DECODER)
+    body: CompletionRequest = await read_struct(request, COMPLETION_DECODER, service.config.max_body_bytes)
     prompts = body.prompts()
     length = sum(map(len, prompts))
     count = len(prompts) * body.num_choices

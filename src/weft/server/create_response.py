@@ -12,6 +12,7 @@ from weft.errors import WeftError
 from weft.serve.constraint import Constraint
 from weft.serve.sequence import Sequence
 from weft.server.answer_format import GuidedFields, given_format
+from weft.server.body import read_struct
 from weft.server.errors import ApiError, of_weft
 from weft.server.response_input import FlatFunction, InputItem, NamedFunction, TextOptions, messages_of
 from weft.server.response_writer import ResponseWriter
@@ -89,7 +90,7 @@ RESPONSE_DECODER = decoder_of(ResponseRequest)
 async def create_response(request: Request) -> Response:
     """Answers a text or items, whole or as server-sent events."""
     service: Service = request.app.state.service
-    body: ResponseRequest = await service.read(request, RESPONSE_DECODER)
+    body: ResponseRequest = await read_struct(request, RESPONSE_DECODER, service.config.max_body_bytes)
     adapter = service.served.adapter(body.model)
     messages = body.messages()
     length = sum(len(message["content"]) for message in messages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import resource
 import socket
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from weft.server.errors import overloaded
 _MAX_UNSENT_BYTES = 1 << 13
 _SILENCE_S = 30.0  # until the first request of a connection
 _LINGER_S = 1.0  # for a client that is refused to read that
-_MOST_REFUSED = 1024  # at once; others wait in the system's queue
+_MOST_REFUSED = 2048  # at once; others wait in the system's queue
+_BURST = 256  # connections that are accepted before those inside have a turn
 _OTHER_FILES = 128  # that the process has open, or the interpreter opens
 _OUT_OF_FILES_PAUSE_S = 0.1
 
@@ -106,7 +108,7 @@ class Door:
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        for number in itertools.count(1):
             await self._room.acquire()
             try:
                 accepted, _ = await loop.sock_accept(self._listening)
@@ -118,7 +120,8 @@ class Door:
             task = loop.create_task(_enter(accepted, protocol))
             self._entering.add(task)  # the loop itself keeps no task alive
             task.add_done_callback(self._entering.discard)
-            await asyncio.sleep(0)  # who is in has a turn before the next
+            if number % _BURST == 0:
+                await asyncio.sleep(0)
 
     def _protocol(self) -> asyncio.Protocol:
         if self._num_connections == self._max_connections:

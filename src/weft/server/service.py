@@ -8,13 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import msgspec
-from starlette.requests import Request
-
 from weft.serve.recent_runs import RecentRuns
 from weft.serve.sequence import Sequence
 from weft.server.answer import Answer
-from weft.server.body import read_struct
 from weft.server.config import ServerConfig
 from weft.server.engine_thread import EngineThread
 from weft.server.errors import ApiError, overloaded, unavailable
@@ -70,14 +66,6 @@ class Service:
             )
         if self.num_unfinished + num_answers > limit:
             raise overloaded(f"{self.num_unfinished} answers under way of at most {limit}")
-
-    async def read(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
-        """The body of a request for answers. Raises ApiError as `read_struct` does.
-
-        Where there is no room it is refused unread, which is what keeps up with many times too much.
-        """
-        self.check_room(1)
-        return await read_struct(request, decoder, self.config.max_body_bytes)
 
     async def prepare(
         self, num_answers: int, length: int, make: Callable[[], T], *, takes_long: bool = False
