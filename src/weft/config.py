@@ -52,8 +52,8 @@ class EngineConfig:
         None,
         "--kv-dtype",
         choices=KV_DTYPES,
-        help="Element type of the KV cache; by default bf16 where the processor multiplies it and the weights "
-        "are not float32, else f16.",
+        help="Element type of the KV cache; by default bf16 where the processor multiplies it and the "
+        "weights are not float32, else f16.",
     )
     max_context: int | None = setting(
         None, "-c", "--ctx-size", help="Longest text of one request, in tokens; by default the model's own."
