@@ -90,6 +90,12 @@ def test_requests_in_raw_bytes(small: Server) -> None:
     assert small.ok("/v1/completions", {"prompt": "a", "max_tokens": 1})["choices"]
 
 
+def test_a_head_and_then_no_http(small: Server) -> None:
+    head = b"GET /health HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert send_raw(small, head + b"no length\r\n") == [400]
+    assert "Traceback" not in small.log.read_text()
+
+
 @pytest.mark.soak
 def test_a_hundred_thousand(small: Server) -> None:
     send_many_raw(small, 5000, seed=21)

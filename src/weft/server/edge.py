@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import msgspec
+from h11 import LocalProtocolError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -57,7 +58,11 @@ class _Passage:
             if message["type"] == "http.response.start":
                 self._status = message["status"]
                 MutableHeaders(scope=message).update({**_SECURITY, "x-request-id": self._id})
-            await send(message)
+            try:
+                await send(message)
+            except LocalProtocolError as error:
+                # What followed the request's head was no HTTP; that has been answered, and the connection cut.
+                raise ClientDisconnect from error
 
         try:
             self._check(open_paths)
