@@ -61,7 +61,7 @@ class _Passage:
             try:
                 await send(message)
             except LocalProtocolError as error:
-                # What followed the request's head was no HTTP; that has been answered, and the connection cut.
+                # What followed the request's head was no HTTP: that has been answered, the connection cut.
                 raise ClientDisconnect from error
 
         try:
