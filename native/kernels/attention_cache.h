@@ -17,26 +17,19 @@ constexpr float kLargestBF16 = 3.389531390e38f;
 
 static inline F32 limit(F32 value, float largest) { return max(broadcast(-largest), min(value, broadcast(largest))); }
 
-static void write_half(const float* key, const float* value, int64_t head_dim, int64_t offset, uint16_t* keys,
-                       uint16_t* values) {
-  for (int64_t d = 0; d < head_dim; d += kLanes) {
-    const int64_t count = head_dim - d < kLanes ? head_dim - d : kLanes;
-    uint16_t halves[kLanes];
-    store_f16(halves, limit(load_partial(key + d, count), kLargestHalf));
-    for (int64_t lane = 0; lane < count; ++lane) keys[(d + lane) * kTokens + offset] = halves[lane];
-    store_f16(halves, limit(load_partial(value + d, count), kLargestHalf));
-    memcpy(values + offset * head_dim + d, halves, count * sizeof(uint16_t));
-  }
-}
+static inline void store_limited(float* to, F32 value) { store(to, limit(value, kLargestFloat)); }
+static inline void store_limited(uint16_t* to, F32 value) { store_f16(to, limit(value, kLargestHalf)); }
 
-static void write_float(const float* key, const float* value, int64_t head_dim, int64_t offset, float* keys,
-                        float* values) {
+// One token in float32 or float16.
+template <typename T>
+static void write_elements(const float* key, const float* value, int64_t head_dim, int64_t offset, T* keys, T* values) {
   for (int64_t d = 0; d < head_dim; d += kLanes) {
     const int64_t count = head_dim - d < kLanes ? head_dim - d : kLanes;
-    float limited[kLanes];
-    store(limited, limit(load_partial(key + d, count), kLargestFloat));
-    for (int64_t lane = 0; lane < count; ++lane) keys[(d + lane) * kTokens + offset] = limited[lane];
-    store_partial(values + offset * head_dim + d, limit(load_partial(value + d, count), kLargestFloat), count);
+    T elements[kLanes];
+    store_limited(elements, load_partial(key + d, count));
+    for (int64_t lane = 0; lane < count; ++lane) keys[(d + lane) * kTokens + offset] = elements[lane];
+    store_limited(elements, load_partial(value + d, count));
+    memcpy(values + offset * head_dim + d, elements, static_cast<size_t>(count) * sizeof(T));
   }
 }
 
@@ -68,8 +61,8 @@ static void write_pairs(const float* key, const float* value, int64_t head_dim, 
 static void write_token(const float* key, const float* value, int64_t head_dim, int64_t offset, DType dtype,
                         void* keys, void* values) {
   if (dtype == DType::kF32)
-    return write_float(key, value, head_dim, offset, static_cast<float*>(keys), static_cast<float*>(values));
-  const auto write = dtype == DType::kF16 ? write_half : write_pairs;
+    return write_elements(key, value, head_dim, offset, static_cast<float*>(keys), static_cast<float*>(values));
+  const auto write = dtype == DType::kF16 ? write_elements<uint16_t> : write_pairs;
   write(key, value, head_dim, offset, static_cast<uint16_t*>(keys), static_cast<uint16_t*>(values));
 }
 

@@ -11,8 +11,9 @@ namespace weft {
 
 // `num_blocks` blocks of 32 tokens. A block holds, for each layer and each key/value head, the keys as
 // [head_dim][32] (tokens side by side) followed by the values as [32][head_dim]; all of a block lies together,
-// so a block that is not used costs no memory and copying one is one copy. In bfloat16 pairs lie together, of features
-// in keys and of tokens in values (see AttentionTile). Slot s is token s % 32 of block s / 32. Every element is finite at any time: zero at first, and what kv_write stores is saturated.
+// so a block that is not used costs no memory and copying one is one copy. In bfloat16 pairs lie together, of
+// features in keys and of tokens in values (see AttentionTile). Slot s is token s % 32 of block s / 32. Every
+// element is finite at any time: zero at first, and what kv_write stores is saturated.
 //
 // Not synchronised: a run writes the slots that it was given and reads the blocks of its sequences; whoever
 // hands out blocks keeps runs apart.

@@ -167,9 +167,8 @@ class CacheType:
     @property
     def token_bytes(self) -> int:
         """Bytes of the keys and values of one token in one layer."""
-        key_dim = (
-            self.head_dim + self.head_dim % 2 if self.dtype is DType.BF16 else self.head_dim
-        )  # whole pairs
+        padding = self.head_dim % 2 if self.dtype is DType.BF16 else 0  # keys are whole pairs of features
+        key_dim = self.head_dim + padding
         return self.kv_heads * (key_dim + self.head_dim) * self.dtype.itemsize
 
     def __str__(self) -> str:

@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("quant", "is_exact"), [("f32", True), ("bf16", False), ("q8", False), ("q4", False)]
+    ("quant", "is_exact"), [("f32", True), ("bf16", False), ("q8", False), ("int8", False), ("q4", False)]
 )
 def test_bfloat16_by_default_where_it_is_multiplied_and_weights_are_not_float32(folder, quant, is_exact):
     with weft.load(folder, threads=1, quant=quant) as model:
