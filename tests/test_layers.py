@@ -90,7 +90,7 @@ def test_a_module_imports_from_below(path):
 def test_one_module_alone_imports_the_native_core():
     for path in PACKAGE.rglob("*.py"):
         if "weft._native" in path.read_text(encoding="utf-8"):
-            assert path == PACKAGE / "runtime.py"
+            assert path == PACKAGE / "runtime" / "native.py"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@
 #
 # PYTHON is the interpreter that has the project's build and run requirements (default: python3), BUILD the
 # folder to build in (default: build/sanitize), JOBS the compilers at once, TESTS which native tests to run
-# (default: *, as in test_*; none with -). A script that is to show races must overlap long native calls of
-# several threads, started from a barrier: between short calls the interpreter's lock orders what it should not.
+# (default: *, as in test_*; none with -), LIMIT the seconds that each and the script may take (default: 1800).
+# A script that is to show races must overlap long native calls of several threads, started from a barrier:
+# between short calls the interpreter's lock orders what it should not.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -18,6 +19,7 @@ python=$(command -v "${PYTHON:-python3}")
 build=${BUILD:-$root/build/sanitize}
 jobs=${JOBS:-$(nproc)}
 tests=${TESTS:-*}
+limit=${LIMIT:-1800}
 findings='WARNING: ThreadSanitizer|ERROR: (Address|Leak|Thread)Sanitizer|runtime error:|Sanitizer:DEADLYSIGNAL'
 
 # Colons separate the options of a sanitizer.
@@ -45,7 +47,7 @@ native_tests() {  # folder
   local failed=0 test
   for test in "$1"/test_$tests; do
     [ -x "$test" ] && [ -f "$test" ] || continue
-    check "$test.log" timeout 900 setarch -R "$test" || failed=1
+    check "$test.log" timeout "$limit" setarch -R "$test" || failed=1
     [ $failed -eq 1 ] || echo "  clean: $(basename "$test")"
   done
   return $failed
@@ -77,7 +79,7 @@ python_script() {  # folder, name of the run-time library
   link_package "$1"
   # The interpreter keeps its memory to the end on purpose: leaks are looked for in the native tests.
   ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS:-}" check "$1/script.log" \
-    timeout 1800 env PYTHONPATH="$1/package" PYTHONMALLOC=malloc \
+    timeout "$limit" env PYTHONPATH="$1/package" PYTHONMALLOC=malloc \
     LD_PRELOAD="$(g++ -print-file-name="$2") $(g++ -print-file-name=libstdc++.so)" \
     setarch -R "$python" -c "$runner" "${script[@]}" || return 1
   echo "  clean: ${script[*]}"
