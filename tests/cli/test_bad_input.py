@@ -147,6 +147,7 @@ FILES: dict[str, tuple[Callable[[Damaged], Path], tuple[str, ...]]] = {
         ),
         ("lengthens texts", "another source"),
     ),
+    "a device": (lambda d: Path("/dev/zero"), ("neither a file nor a folder", "copy the model")),
     "a model of 8 TiB": (lambda d: d.huge(), ("GiB of memory that are left", "8.0 TiB", "smaller model")),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,18 @@ def test_a_reader_that_leaves_is_no_error(weft: Weft, tiny: Path) -> None:
         running.stdout.close()
         assert running.stderr.read() == b""
         assert running.wait() == 1
+
+
+@pytest.mark.parametrize(("closed", "code"), [("<&-", 0), ("2>&-", 0), (">&-", 1)])
+def test_streams_that_are_closed(weft: Weft, tiny: Path, closed: str, code: int) -> None:
+    arguments = shlex.join(command("generate", "-m", tiny, "-p", "x", "-n", "4", "--ignore-eos"))
+    shell = ["sh", "-c", f"{arguments} {closed}"]
+    done = subprocess.run(shell, env=weft.environment, capture_output=True, text=True, errors="replace")
+    assert done.returncode == code, done.stderr
+    assert bool(done.stdout) == (code == 0) and "tokens/s" not in done.stdout
+    if code:
+        assert done.stderr.endswith("weft: the output: Bad file descriptor; open it, or write to a file\n")
+        assert "Traceback" not in done.stderr
 
 
 def test_help_and_version_load_nothing_heavy() -> None:

@@ -98,6 +98,11 @@ def test_a_new_adapter_adds_nothing(base):
     assert any(weight.any() for weight in adapter.weights.values())
 
 
+def test_a_rank_above_that_of_the_layers_is_refused(base):
+    with pytest.raises(ConfigError, match="a rank of at most"):
+        initial_adapter(base[2], (), 10**8, 0)
+
+
 def test_unknown_layers_are_refused(base):
     with pytest.raises(ConfigError, match=r"Expected layers among .*, got nonsense"):
         adapter_parts(base[2], ["nonsense"])

@@ -171,6 +171,28 @@ def test_what_cannot_be_trained_is_refused_and_leaves_the_folder(texts, changes,
         trainer.run()
 
 
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ("preset: gpt2-tiny\nn_haed: 2", "settings among .*n_head.*, got n_haed"),
+        ("preset: gpt2-tiny\nhidden_size: 768", "got hidden_size"),
+        ("preset: gpt9", "a preset among gpt2-tiny, .*, got 'gpt9'"),
+        ("preset: [1]", "a preset among"),
+    ],
+)
+def test_sizes_that_are_misspelled_are_refused(texts, sizes, message):
+    (texts / "sizes.yaml").write_text(sizes)
+    with pytest.raises(ConfigError, match=message):
+        prepare(settings(texts), reference_machinery)
+
+
+def test_a_folder_that_holds_a_model_is_refused(texts):
+    (texts / "run").mkdir()
+    (texts / "run" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="one that holds a model"):
+        prepare(settings(texts), reference_machinery)
+
+
 def test_a_disk_without_room_is_refused(texts, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with pytest.raises(WeftError, match=r"for 3 checkpoints, got 1000 B of room"):

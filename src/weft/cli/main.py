@@ -13,6 +13,7 @@ from typing import NoReturn, TextIO
 import click
 
 from weft import __version__
+from weft.cli.streams import open_closed_streams, quiet_stdout
 from weft.errors import WeftError
 
 EXIT_FAILURE = 1
@@ -72,6 +73,7 @@ def main() -> NoReturn:
     # weft computes on its own pool; NumPy's library would start threads that only make the start longer.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     warnings.showwarning = _show_warning
+    open_closed_streams()
     try:
         code = weft.main(prog_name="weft", standalone_mode=False)
         sys.stdout.flush()
@@ -82,7 +84,7 @@ def main() -> NoReturn:
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     # What is still held (pools, mapped files) goes with the process, at once.
-    _quiet_stdout()
+    quiet_stdout()
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -133,6 +135,8 @@ def _way_out(error: OSError) -> str:
             return "; make room, or write elsewhere"
         case errno.ENOENT | errno.ENOTDIR:
             return "; check the path"
+        case errno.EBADF:
+            return "; open it, or write to a file"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return "; write elsewhere, or allow it"
     return ""
@@ -167,11 +171,3 @@ def _show_warning(
 ) -> None:
     """A warning as a line; where in the code it was raised says nothing to who runs a command."""
     _say(str(message))
-
-
-def _quiet_stdout() -> None:
-    """Keeps the interpreter from complaining of a pipe that its reader has left."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

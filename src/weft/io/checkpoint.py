@@ -81,6 +81,8 @@ def model_file(path: Path) -> Path:
             path.parent if path.suffix == ".safetensors" and (path.parent / "config.json").is_file() else path
         )
     if not path.is_dir():
+        if path.exists():
+            raise ModelFileError(f"{path} is neither a file nor a folder: copy the model into one")
         raise ModelNotFoundError(f"{path} does not exist: check the path")
     if (path / "config.json").is_file():
         return path

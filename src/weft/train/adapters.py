@@ -81,9 +81,16 @@ def adapter_parts(config: TokenModelConfig, kinds: Sequence[str] = ()) -> list[A
 
 
 def initial_adapter(config: TokenModelConfig, kinds: Sequence[str], rank: int, seed: int) -> dict[str, Array]:
-    """Tensors of a new adapter by name: A uniform within ±1/√k; B zero, to add nothing at first."""
+    """Tensors of a new adapter by name: A uniform within ±1/√k; B zero, to add nothing at first.
+
+    Raises ConfigError for a kind that the model lacks, or a rank that no layer of it can have.
+    """
     weights: dict[str, Array] = {}
-    for index, part in enumerate(adapter_parts(config, kinds)):
+    parts = adapter_parts(config, kinds)
+    highest = max(min(part.n, part.k) for part in parts)
+    if rank > highest:
+        raise ConfigError(f"Expected a rank of at most {highest}, that of the layers, got {rank}; lower it.")
+    for index, part in enumerate(parts):
         random = np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
         bound = np.float32(1 / math.sqrt(part.k))
         a = (random.random((rank, part.k), np.float32) * 2 - 1) * bound

@@ -292,7 +292,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(
-            f"{path}: expected a list of `name: value`, got {type(content).__name__}; see --help."
+            f"{path}: expected lines of `name: value`, got {type(content).__name__}; see --help."
         )
     try:
         settings = {str(name).replace("-", "_"): value for name, value in content.items()}

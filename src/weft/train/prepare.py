@@ -73,6 +73,10 @@ def prepare(
             f"{path}: expected an empty folder, got one that holds a run; go on with it by --resume, or "
             "choose another one."
         )
+    if (path / "config.json").is_file():
+        raise ConfigError(
+            f"{path}: expected an empty folder, got one that holds a model; choose another one."
+        )
     if not config.model:
         raise ConfigError("Expected a model to train, got none; pass --model.")
     folder = RunFolder(path)

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from weft.errors import ConfigError
+from weft.io.model_config import normalized_config
+from weft.models.config import Settings
+from weft.models.registry import read_config
 
 _GPT2 = {
     "model_type": "gpt2",
@@ -80,5 +83,35 @@ def scratch_settings(model: str) -> dict[str, Any] | None:
         raise ConfigError(f"{path}: expected a model's configuration, got: {error}; correct it.") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: expected a model's configuration, got no settings; see config.json.")
-    base = PRESETS.get(str(settings.pop("preset", "")), {})
-    return {**base, **settings}
+    if "preset" not in settings:
+        return settings
+    preset = settings.pop("preset")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ConfigError(f"{path}: expected a preset among {', '.join(PRESETS)}, got {preset!r}; take one.")
+    joined = {**PRESETS[preset], **settings}
+    _refuse_unknown(path, settings, PRESETS[preset], joined)
+    return joined
+
+
+def _refuse_unknown(path: Path, own: Settings, preset: Settings, joined: Settings) -> None:
+    """Raises ConfigError for an own setting that the preset's architecture does not read."""
+    noted = _Noted(normalized_config({"vocab_size": 1, **joined}, str(path)))
+    read_config(noted)
+    known = noted.read | preset.keys()
+    if unknown := sorted(map(str, own.keys() - known)):
+        raise ConfigError(
+            f"{path}: expected settings among {', '.join(sorted(known))}, got {', '.join(unknown)}; "
+            "correct the names."
+        )
+
+
+class _Noted(dict[str, Any]):
+    """Settings that note which of them are asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.read: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.read.add(name)
+        return super().get(name, default)

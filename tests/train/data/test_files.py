@@ -57,7 +57,7 @@ def test_the_standard_library_is_at_hand():
     assert not any("site-packages" in str(file.path) for file in files)
 
 
-@pytest.mark.parametrize("name", ["no/such/file.txt", "nothing-*.txt", "archive.zip", "empty"])
+@pytest.mark.parametrize("name", ["no/such/file.txt", "nothing-*.txt", "archive.zip", "empty", "/dev/zero"])
 def test_what_is_not_there_is_refused(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()

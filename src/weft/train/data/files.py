@@ -76,8 +76,10 @@ def _add(files: DataFiles, name: str, keep: Path | None) -> None:
         files.train += standard_library()
     elif Path(name).is_dir():
         _add_folder(files, Path(name))
-    elif Path(name).exists():
+    elif Path(name).is_file():
         files.train.append(_file(Path(name)))
+    elif Path(name).exists():
+        raise DataError(f"{name}: expected a file or a folder, got a device or pipe; pipe it to --data -.")
     elif any(mark in name for mark in "*?["):
         matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
         if not (found := [_file(path) for path in matches if path.is_file()]):
