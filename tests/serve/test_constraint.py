@@ -121,7 +121,7 @@ def allowed(table: MaskTable, seat: int) -> list[int]:
 
 @pytest.fixture
 def table() -> MaskTable:
-    return MaskTable(RecordingGate(), 4, VOCABULARY)
+    return MaskTable(RecordingGate(), 4, VOCABULARY, 8)
 
 
 def new(regex: str) -> Matcher:
@@ -132,7 +132,7 @@ def test_masks_of_one_and_of_several(table: MaskTable) -> None:
     first, second = new("a[bc]"), new("x?")
     table.write([first], [2])
     table.write([first, second], [2, 0], None)
-    table.write([first], [1], [ord("a")])
+    table.write([first], [1], [[ord("a")]])
     table.close()
     assert allowed(table, 2) == [ord("a")]
     assert allowed(table, 0) == [ord("x"), END]
@@ -142,8 +142,8 @@ def test_masks_of_one_and_of_several(table: MaskTable) -> None:
 
 def test_masks_after_tokens_of_several(table: MaskTable) -> None:
     first, second = new("ab"), new("xyz")
-    table.write([first, second], [0, 1], [ord("a"), ord("x")])
-    table.write([first, second], [0, 1], [ord("b"), ord("y")])
+    table.write([first, second], [0, 1], [[ord("a")], [ord("x"), ord("y")]])
+    table.write([first, second], [0, 1], [[ord("b")], []])
     table.close()
     assert allowed(table, 0) == [END] and allowed(table, 1) == [ord("z")]
 
@@ -151,7 +151,7 @@ def test_masks_after_tokens_of_several(table: MaskTable) -> None:
 @pytest.mark.parametrize("both", [False, True])
 def test_a_token_that_does_not_fit_is_an_error_of_its_request(table: MaskTable, both: bool) -> None:
     good, bad = new("ab"), new("ab")
-    table.write([bad, good] if both else [bad], [0, 1] if both else [0], [ord("q"), ord("a")][: 1 + both])
+    table.write([bad, good] if both else [bad], [0, 1] if both else [0], [[ord("q")], [ord("a")]][: 1 + both])
     table.close()
     assert isinstance(bad.error, ConfigError) and good.error is None
     assert len(allowed(table, 0)) == VOCABULARY, "the step goes on, its token is dropped"
@@ -160,9 +160,34 @@ def test_a_token_that_does_not_fit_is_an_error_of_its_request(table: MaskTable, 
 
 def test_a_fault_of_the_writer_opens_the_gate(table: MaskTable) -> None:
     broken = Matcher(Constraint(ConstraintKind.REGEX, "a"), object())
-    table.write([broken], [0], [1])
+    table.write([broken], [0], [[1]])
     table.close()
     assert broken.error is not None and table._gate.pending == 0
+
+
+def test_masks_after_each_token_of_a_draft(table: MaskTable) -> None:
+    first, second = new("ab[cd]e"), new("xyz")
+    table.write([first, second], [0, 1])
+    table.settle()
+    assert first.allowed([ord(c) for c in "abq"]) == [ord("a"), ord("b")]
+    table.write_drafts([first, second], [[ord("a"), ord("b")], [ord("x")]], [0, 3])
+    table.close()
+    assert allowed(table, 4 + 1) == [ord("b")] and allowed(table, 4 + 2) == [ord("c"), ord("d")]
+    assert allowed(table, 4 + 4) == [ord("y")] and allowed(table, 4 + 3) == [], "its own row has its seat's"
+    assert (first.num_followed, second.num_followed) == (2, 1)
+    assert first.handle.validate_tokens([ord("a")]) == 1, "it stands where its answer does"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_draft_that_cannot_be_followed_harms_nobody(table: MaskTable, broken: bool) -> None:
+    bad = Matcher(Constraint(ConstraintKind.REGEX, "a"), object()) if broken else new("abc")
+    good = new("ab")
+    table.write_drafts([bad, good], [[ord("a"), ord("q"), ord("c")], [ord("a")]], [0, 4])
+    table.close()
+    assert bad.error is None and bad.num_followed == (0 if broken else 1)
+    assert len(allowed(table, 4 + 3)) == VOCABULARY, "the step goes on, its tokens are dropped"
+    assert good.num_followed == 1 and allowed(table, 4 + 5) == [ord("b")]
+    assert table._gate.pending == 0
 
 
 def test_matchers_are_independent() -> None:

@@ -20,9 +20,9 @@ PERIOD = [3, 1, 4, 1, 5, 9, 2, 6]
 
 
 def looked_up(text: list[int], length: int) -> list[int]:
-    lookup, tokens = PromptLookup(), np.array(text, np.int32)
-    lookup.follow(tokens)
-    return lookup.draft(tokens, length)
+    lookup = PromptLookup(text)
+    lookup.follow([])
+    return lookup.draft(length)
 
 
 def run(engine: Engine, sequences: list[Sequence]) -> list[tuple[int, int]]:
@@ -53,9 +53,10 @@ def test_the_longest_agreement_wins_then_the_latest() -> None:
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=60), st.integers(1, 59))
 def test_following_finds_what_looking_finds(text: list[int], first: int) -> None:
     """Token by token the place is as good as one that is looked for in the whole text at once."""
-    lookup, tokens = PromptLookup(), np.array(text, np.int32)
-    for length in range(min(first, len(text)), len(text) + 1):
-        lookup.follow(tokens[:length])
+    first = min(first, len(text))
+    lookup = PromptLookup(text[:first])
+    for length in range(first, len(text) + 1):
+        lookup.follow(text[first:length])
     agreeing = [
         next((n for n in range(end) if text[end - 1 - n] != text[-1 - n]), end) for end in range(1, len(text))
     ]
@@ -65,12 +66,13 @@ def test_following_finds_what_looking_finds(text: list[int], first: int) -> None
 
 
 def test_rates_are_learned_without_proposing() -> None:
-    lookup, tokens = PromptLookup(), np.array(PERIOD * 12, np.int32)
-    for length in range(16, len(tokens)):
-        lookup.follow(tokens[:length])
+    lookup, answer = PromptLookup(PERIOD * 2), PERIOD * 10
+    for length in range(len(answer)):
+        lookup.follow(answer[:length])
     assert min(lookup.chances(4)) > 0.9
-    lookup.follow(np.array([*tokens, *range(100, 140)], np.int32))
-    assert list(lookup.chances(4)) == []
+    assert lookup.chances(4, least=1.0) == []
+    lookup.follow([*answer, *range(100, 140)])
+    assert lookup.chances(4) == []
 
 
 def test_costs_are_measured_or_in_proportion() -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import weft
+from tests.serve.test_engine import FreeRows
 from tests.support.tiny_folder import write_tiny_folder
 from weft.errors import ConfigError
 
@@ -69,6 +70,34 @@ def test_the_same_alone_in_a_batch_and_streamed(model: weft.Model) -> None:
         expected = alone[cases.index(case)]
         assert stream.completion == expected
         assert "".join(piece.text for piece in pieces) == expected.text
+
+
+@pytest.mark.parametrize("num_teams", [1, 2])
+def test_guesses_are_held_to_the_constraint_in_their_order(
+    tmp_path: Path, model: weft.Model, num_teams: int
+) -> None:
+    """The same answers as without guesses, though most guesses of random texts are wrong or not allowed."""
+    kinds: list[dict[str, Any]] = [
+        {"regex": r"([abc]{1,3}-)*x", "temperature": 1.0},
+        {"regex": r"(ab|ba)*", "logprobs": 2},
+        {"json_schema": {"type": "array", "items": SCHEMA, "minItems": 2, "maxItems": 4}},
+        {"grammar": 'root ::= ("ab" | "ba")* "!"', "frequency_penalty": 0.5},
+        {"regex": "[ab]{40}", "stop": ("abab", "bbbb")},
+        {"logit_bias": {97: 9.0, 98: 9.0}},
+    ]
+    cases = [{**kind, "seed": seed, "max_tokens": 90} for seed in range(3) for kind in kinds]
+    with (
+        weft.load(model.path, threads=2, max_context=1024, draft_max=0) as plain,
+        weft.load(model.path, threads=2, max_context=1024, draft_max=8, teams=num_teams) as guessing,
+    ):
+        guessing.engine.drafter.costs = FreeRows()
+        expected = [plain.generate(PROMPT, **case)[0] for case in cases]
+        assert [guessing.generate(PROMPT, **case)[0] for case in cases] == expected
+        streams = [guessing.stream(PROMPT, **case) for case in cases]
+        assert [[*stream] and stream.completion for stream in streams] == expected
+        counts = guessing.engine.statistics
+        assert 0 < counts.num_accepted < counts.num_drafted
+    assert plain.engine.statistics.num_drafted == 0
 
 
 def test_preempted_answers_go_on_where_they_were(tmp_path: Path, model: weft.Model) -> None:

@@ -44,29 +44,34 @@ class Drafter:
             for number, sequence in enumerate(sequences)
             for chance in self._chances(sequence)
         ]
+        if not chances:
+            return {}
         # A request's chances fall from guess to guess, so that those taken are its first ones.
         chances.sort(reverse=True)
         lengths: dict[int, int] = {}
         for _, number in chances[: self._best_count(len(sequences), chances[:max_guesses])]:
             lengths[number] = lengths.get(number, 0) + 1
-        return {sequences[number]: _draft(sequences[number], length) for number, length in lengths.items()}
+        drafts = {sequences[number]: _draft(sequences[number], length) for number, length in lengths.items()}
+        return {sequence: draft for sequence, draft in drafts.items() if draft}
 
     def _may_pay(self, num_rows: int, max_guesses: int) -> bool:
         """Whether rows could pay that are sure to bring a token."""
         estimate = self.costs.estimate
-        most = min(max_guesses, self.draft_max)
-        least = estimate(num_rows) / num_rows
-        return any(estimate(rows) / rows < least for rows in range(num_rows + 1, num_rows + most + 1))
+        cost_of_token = estimate(num_rows) / num_rows
+        for rows in range(num_rows + 1, num_rows + min(max_guesses, self.draft_max) + 1):
+            if estimate(rows) < rows * cost_of_token:
+                return True
+        return False
 
     def _chances(self, sequence: Sequence) -> List[float]:
         """How likely each guess of `sequence` comes true, as far as there is any use in it."""
         length = min(self.draft_max, sequence.max_length - sequence.num_tokens - 1)
-        if length < 1 or sequence.matcher is not None:  # a draft's rows would need masks of their own
+        if length < 1:
             return ()
         if sequence.lookup is None:
-            sequence.lookup = PromptLookup()
-        sequence.lookup.follow(sequence.tokens())
-        return [chance for chance in sequence.lookup.chances(length) if chance >= _LEAST_CHANCE]
+            sequence.lookup = PromptLookup(sequence.prompt.tolist())
+        sequence.lookup.follow(sequence.output)
+        return sequence.lookup.chances(length, _LEAST_CHANCE)
 
     def _best_count(self, num_rows: int, chances: List[tuple[float, int]]) -> int:
         """How many guesses, the likeliest first, make a second bring the most tokens."""
@@ -81,5 +86,8 @@ class Drafter:
 
 
 def _draft(sequence: Sequence, length: int) -> list[int]:
+    """The next `length` tokens as guessed, up to one that would end the text: nothing comes after it."""
     assert sequence.lookup is not None
-    return sequence.lookup.draft(sequence.tokens(), length)
+    draft = sequence.lookup.draft(length)
+    ends = (place for place, token in enumerate(draft) if token in sequence.end_ids)
+    return draft[: next(ends, None)]

@@ -20,6 +20,7 @@ import numpy as np
 
 from weft.errors import PromptError, ThreadError
 from weft.serve.batch import Batch
+from weft.serve.draft_masks import allowed_drafts, write_draft_masks
 from weft.serve.drafter import Drafter
 from weft.serve.driver import Driver
 from weft.serve.limits import EngineLimits, EngineStatistics
@@ -230,7 +231,8 @@ class Engine:
             self._give_tokens(range(len(sampling)), sampling, batch.output_seats, sampled)
 
     def _add_drafts(self, step: Step) -> None:
-        drafts = self.drafter.choose(step.decoding, self.limits.max_outputs - len(step.decoding))
+        chosen = self.drafter.choose(step.decoding, self.limits.max_outputs - len(step.decoding))
+        drafts = chosen if self._masks is None else allowed_drafts(self._masks, chosen)
         if drafts:
             self.scheduler.add_drafts(step, drafts)
 
@@ -242,6 +244,8 @@ class Engine:
             drafts = [step.drafts.get(sequence, ()) for sequence in sampling]
             batch.add_decoding(step.seats, {place: draft for place, draft in enumerate(drafts) if draft})
             sampling = [sequence for sequence in sampling for _ in (0, *step.drafts.get(sequence, ()))]
+            if self._masks is not None:
+                write_draft_masks(self._masks, step)
         else:
             batch.add_decoding(step.seats)
         ending = []
@@ -254,12 +258,11 @@ class Engine:
         self._write_masks([sequence for sequence in ending if sequence.matcher is not None])
         return sampling + ending if ending else sampling
 
-    def _write_masks(self, sequences: list[Sequence], with_tokens: bool = False) -> None:
-        """Begins the masks of constrained `sequences`, after the newest token of each or as they stand."""
+    def _write_masks(self, sequences: List[Sequence], tokens: List[List[int]] | None = None) -> None:
+        """Begins the masks of constrained `sequences`, after new `tokens` of each or as they stand."""
         if sequences:
             assert self._masks is not None
             matchers = [sequence.matcher for sequence in sequences if sequence.matcher is not None]
-            tokens = [sequence.output[-1] for sequence in sequences] if with_tokens else None
             self._masks.write(matchers, [sequence.seat for sequence in sequences], tokens)
 
     def _give_verified(self, step: Step, sampling: list[Sequence], sampled: Sampled) -> None:
@@ -271,6 +274,8 @@ class Engine:
         for sequence in step.decoding:
             draft = step.drafts.get(sequence, ())
             count = 1 + _num_equal(draft, tokens[first : first + len(draft)])
+            if draft and sequence.matcher is not None:
+                count = min(count, 1 + sequence.matcher.num_followed)
             rows.extend(range(first, first + count))
             gained.append(count)
             first += 1 + len(draft)
@@ -284,7 +289,8 @@ class Engine:
         """Gives the tokens of `rows` of outputs to the requests `sampling` on `seats`."""
         tokens = sampled.tokens if isinstance(rows, range) else sampled.tokens[rows]
         self.scheduler.seats.token[seats] = tokens  # of several on one seat the last stays
-        ending, constrained = [], []
+        ending: list[Sequence] = []
+        constrained: dict[Sequence, list[int]] = {}
         for row, sequence, token in zip(rows, sampling, tokens.tolist(), strict=True):
             if sequence.finish_reason is not None:
                 continue  # ended by a token before this one
@@ -310,8 +316,10 @@ class Engine:
                 sequence.finish_reason = FinishReason.LENGTH
                 ending.append(sequence)
             elif sequence.matcher is not None:
-                constrained.append(sequence)
-        self._write_masks(constrained, with_tokens=True)
+                constrained.setdefault(sequence, []).append(token)
+        for sequence in ending:
+            constrained.pop(sequence, None)
+        self._write_masks([*constrained], [*constrained.values()])
         if ending:
             self._release(ending)
 

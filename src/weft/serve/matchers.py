@@ -19,15 +19,21 @@ _MOST_KEPT = 64
 class Matcher:
     """How far an answer has followed its constraint. The thread that writes masks changes it.
 
-    handle: llguidance's own. error: why it cannot go on, once it cannot.
+    handle: llguidance's own. error: why it cannot go on, once it cannot. num_followed: tokens of the draft
+    under way after which there are masks.
     """
 
-    __slots__ = ("constraint", "error", "handle")
+    __slots__ = ("constraint", "error", "handle", "num_followed")
 
     def __init__(self, constraint: Constraint, handle: Any) -> None:
         self.constraint = constraint
         self.handle = handle
         self.error: WeftError | None = None
+        self.num_followed = 0
+
+    def allowed(self, draft: list[int]) -> list[int]:
+        """`draft` up to the first token that the constraint does not let come."""
+        return draft[: self.handle.validate_tokens(draft)]
 
     def look_for_error(self) -> bool:
         """Whether it cannot go on: a constraint that takes more than the limits, or a fault."""

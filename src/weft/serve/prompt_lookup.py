@@ -6,11 +6,11 @@ from a text repeats long parts of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from weft.types import Array
+from array import array
+from collections.abc import Sequence as List
 
 _LONGEST_MATCH = 16  # tokens that are compared when a new place is looked for; following it counts on
+_MOST_PLACES = 64  # that are compared with the end of the text, the latest first
 # How often the next token repeats that of a place, by the binary digits of the number of tokens that agree
 # before it (0, 1, 2 to 3, 4 to 7, ... and from 32 on): where each request begins.
 _FIRST_RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
@@ -21,42 +21,54 @@ class PromptLookup:
     """Follows one request's text along the latest of the earlier places that agree with its end the longest.
 
     Each token that comes is compared with the one that was guessed, proposed or not, so that the rates of
-    guesses that come true are known even while none is proposed.
+    guesses that come true are known even while none is proposed. Between two steps no array is made: a few
+    microseconds are what a request's guesses may cost.
     """
 
-    def __init__(self) -> None:
-        self._num_seen = 0
+    def __init__(self, prompt: List[int]) -> None:
+        self._num_prompt = len(prompt)
+        self._text = array("i")
+        self._before = array("i")  # where each token of the text came the last time before; -1 for never
+        self._latest: dict[int, int] = {}  # the latest place of each token
         self._source = 0  # the place's next token; 0 for none
         self._num_agreeing = 0  # tokens before it that are those at the end of the text
         self._rates = list(_FIRST_RATES)
+        for token in prompt:
+            self._append(token)
 
-    def follow(self, tokens: Array) -> None:
-        """Takes note of what came since the last call; `tokens` i32[n] is the whole text."""
-        if self._source:
-            for token in tokens[self._num_seen :].tolist():
-                self._compare(int(tokens[self._source]) == token)
-                if not self._source:
-                    break
-        self._num_seen = len(tokens)
+    def follow(self, output: List[int]) -> None:
+        """Takes note of what came since the last call; `output` is the whole answer so far."""
+        for token in output[len(self._text) - self._num_prompt :]:
+            if self._source:
+                self._compare(self._text[self._source] == token)
+            self._append(token)
         if not self._source:
-            self._find(tokens)
+            self._find()
 
-    def draft(self, tokens: Array, length: int) -> list[int]:
+    def draft(self, length: int) -> list[int]:
         """The next `length` tokens as guessed; none where nothing agrees. Past the end, the copy repeats."""
         if not self._source:
             return []
-        guessed: list[int] = tokens[self._source : self._source + length].tolist()
-        period = len(tokens) - self._source
+        guessed = self._text[self._source : self._source + length].tolist()
+        period = len(self._text) - self._source
         while len(guessed) < length:
             guessed.append(guessed[-period])
         return guessed
 
-    def chances(self, length: int) -> Iterator[float]:
-        """For each of the next `length` guesses how likely it and all before it come true."""
-        chance = 1.0
+    def chances(self, length: int, least: float = 0.0) -> list[float]:
+        """How likely each of the next `length` guesses and all before it come true, down to `least`."""
+        chance, chances = 1.0, []
         for number in range(length if self._source else 0):
             chance *= self._rates[_bucket(self._num_agreeing + number)]
-            yield chance
+            if chance < least:
+                break
+            chances.append(chance)
+        return chances
+
+    def _append(self, token: int) -> None:
+        self._before.append(self._latest.get(token, -1))
+        self._latest[token] = len(self._text)
+        self._text.append(token)
 
     def _compare(self, came_true: bool) -> None:
         bucket = _bucket(self._num_agreeing)
@@ -67,20 +79,28 @@ class PromptLookup:
         else:
             self._source = self._num_agreeing = 0
 
-    def _find(self, tokens: Array) -> None:
+    def _find(self) -> None:
         """The latest place among those that agree the longest with the end of the text."""
-        last = len(tokens) - 1
-        places = (tokens[:last] == tokens[last]).nonzero()[0]
-        if not len(places):
-            return
-        length = 1
-        while length < min(_LONGEST_MATCH, last):
-            # A place at the begin of the text has nothing before it: index -1 - length wraps to later tokens.
-            longer = places[(tokens[places - length] == tokens[last - length]) & (places >= length)]
-            if not len(longer):
+        text, before = self._text, self._before
+        last = len(text) - 1
+        place, source, longest = before[last], 0, 0
+        for _ in range(_MOST_PLACES):
+            if place < longest or longest == _LONGEST_MATCH:
                 break
-            places, length = longer, length + 1
-        self._source, self._num_agreeing = int(places[-1]) + 1, length
+            if text[place - longest] == text[last - longest]:  # or it cannot agree for longer
+                length = _num_agreeing(text, place, last)
+                if length > longest:
+                    source, longest = place + 1, length
+            place = before[place]
+        self._source, self._num_agreeing = source, longest
+
+
+def _num_agreeing(text: array[int], place: int, last: int) -> int:
+    """How many tokens up to `place` are those up to `last`, at most _LONGEST_MATCH."""
+    length, most = 1, min(_LONGEST_MATCH, place + 1)
+    while length < most and text[place - length] == text[last - length]:
+        length += 1
+    return length
 
 
 def _bucket(num_agreeing: int) -> int:

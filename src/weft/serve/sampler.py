@@ -18,6 +18,7 @@ _NUM_TOP = INT_SETTINGS.index("num_top_log_probs")
 _HISTORY = slice(INT_SETTINGS.index("history_begin"), INT_SETTINGS.index("history_end") + 1)
 _HISTORY_END = INT_SETTINGS.index("history_end")
 _BIAS = slice(INT_SETTINGS.index("bias_begin"), INT_SETTINGS.index("bias_end") + 1)
+_MASK = slice(INT_SETTINGS.index("mask_begin"), INT_SETTINGS.index("mask_end") + 1)
 
 _NO_IDS: Array = np.zeros((0, 1), np.int32)
 _NO_VALUES: Array = np.zeros((0, 1), np.float32)
@@ -52,7 +53,7 @@ class Sampler:
         }
         if sequence.matcher is not None:
             assert self._masks is not None, "constraints need masks"
-            ints["mask_begin"] = sequence.seat * self._masks.row_words
+            ints["mask_begin"] = self._masks.begin_of_seat(sequence.seat)
             ints["mask_end"] = ints["mask_begin"] + self._masks.row_words
         self._ints[sequence.seat] = [ints.get(name, 0) for name in INT_SETTINGS]
         self._is_ragged[sequence.seat] = params.penalizes or params.logit_bias is not None
@@ -77,6 +78,8 @@ class Sampler:
         ragged = _Ragged()
         if self._is_ragged[seats].any():
             self._fill_ragged(sequences, ints, ragged, drafts)
+        if any(sequence.matcher is not None for sequence in drafts):
+            self._mask_drafts(sequences, ints)
         masks = _NO_WORDS if self._masks is None else self._masks.words
         return {"real_settings": real, "int_settings": ints, **ragged.inputs(), "mask_words": masks}
 
@@ -87,6 +90,16 @@ class Sampler:
         ints[:] = 0
         ints[:, _NUM_TOP] = num_alternatives
         return {"real_settings": real, "int_settings": ints, **_Ragged().inputs()}
+
+    def _mask_drafts(self, sequences: List[Sequence], ints: Array) -> None:
+        """Has each row of a constrained request's draft read the mask of its own."""
+        assert self._masks is not None
+        before = None
+        for row, sequence in enumerate(sequences):
+            if sequence is before and sequence.matcher is not None:
+                begin = self._masks.begin_of_output(row)
+                ints[row, _MASK] = begin, begin + self._masks.row_words
+            before = sequence
 
     def _fill_ragged(
         self,

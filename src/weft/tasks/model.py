@@ -190,7 +190,8 @@ class Model:
             plan = self.runner.executable("generate").plan
             self.cache = self.runner.states = TextStates(plan, self._limits.num_blocks)
         seats, vocabulary = self._limits.max_seats, loaded.config.vocabulary_size
-        masks = MaskTable(self.runner.gate, seats, vocabulary)
+        num_outputs = self._limits.max_outputs if self._limits.draft_max else 0
+        masks = MaskTable(self.runner.gate, seats, vocabulary, num_outputs)
         self.engine = Engine(self.runner, self._limits, masks=masks)
         self._generator = Generator(
             self.engine,
