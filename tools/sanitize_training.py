@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support.tiny_folder import write_tiny_folder
-from tools.sanitize_generation import at_once
+from tools.many_threads import at_once
 from weft.train.config import TrainConfig
 from weft.train.native_machinery import native_machinery
 from weft.train.prepare import prepare

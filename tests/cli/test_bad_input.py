@@ -10,7 +10,6 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,10 +197,8 @@ def test_an_instruction_set_that_is_not_here_is_refused(weft: Weft, tiny: Path) 
 
 def test_hostile_templates_are_bounded(weft: Weft, damaged: Damaged) -> None:
     model = damaged.json("tokenizer_config.json", lambda content: put(content, chat_template=ENDLESS_LOOP))
-    begin = time.monotonic()
     line = weft.fails(1, "chat", model, "--prompt", "hi", "-n", "1")
     assert "steps or 5 s" in line and "give another template" in line
-    assert time.monotonic() - begin < 30
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(weft: Weft, tiny: Path, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_ctrl_c_keeps_what_has_come(weft: Weft, tiny: Path, tmp_path: Path) -> N
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert b"3 of 4 results" in said and said.endswith(b"weft: interrupted\n")
     assert [name for name, _ in texts(path)] == ["r0", "r1", "r2"]

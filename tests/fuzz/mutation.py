@@ -96,15 +96,16 @@ _MUTATIONS = (
 def fuzz(make: Make, read: Read, runs: int, seed: int, failures: Path | None = None) -> Counter[str]:
     """Feed `runs` inputs of `make` to `read`; counts of its outcomes by error class ("read" for none).
 
-    Input i depends on (seed, i) alone. Any exception that is not weft's own, an input that takes seconds,
-    and memory beyond a bound end the run with AssertionError; the input is then written to `failures`.
+    Input i depends on (seed, i) alone. Any exception that is not weft's own, an input that takes seconds of
+    the processor, and memory beyond a bound end the run with AssertionError; the input is then written to
+    `failures`.
     """
     outcomes: Counter[str] = Counter()
     peak_before = _peak_bytes()
     for number in range(runs):
         rng = random.Random((seed << 40) | number)
         data = make(rng)
-        signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS_AN_INPUT)
+        signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS_AN_INPUT)
         try:
             read(data)
             outcomes["read"] += 1
@@ -119,7 +120,7 @@ def fuzz(make: Make, read: Read, runs: int, seed: int, failures: Path | None = N
                 (failures / f"seed{seed}-input{number}.bin").write_bytes(data)
             raise AssertionError(f"input {number} of seed {seed}: {type(error).__name__}: {error}") from error
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
     growth = _peak_bytes() - peak_before
     assert growth < MAX_GROWTH_BYTES, (
         f"memory grew by {growth >> 20} MiB, at most {MAX_GROWTH_BYTES >> 20} expected"
@@ -153,4 +154,4 @@ def _timed_out(signum: int, frame: object) -> None:
     raise TimeoutError(f"an input took more than {MAX_SECONDS_AN_INPUT} s")
 
 
-signal.signal(signal.SIGALRM, _timed_out)
+signal.signal(signal.SIGPROF, _timed_out)

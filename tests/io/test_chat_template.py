@@ -171,10 +171,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize("template", HOSTILE, ids=lambda template: template[:40])
 def test_hostile_templates_end_soon_and_small(template: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(TokenizerError) as caught:
         ChatTemplate(template).render(MESSAGES)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 

@@ -154,10 +154,10 @@ def test_every_truncation_is_refused() -> None:
 def test_lying_array_lengths_cost_nothing(count: int) -> None:
     head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + string("k") + struct.pack("<I", ARRAY)
     for kind in (U8, F64, STRING, ARRAY):
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(ModelFileError):
             parse(head + struct.pack("<IQ", kind, count) + bytes(9))
-        assert time.perf_counter() - start < 0.5
+        assert time.process_time() - start < 0.5
 
 
 def test_deep_and_wide_nesting_is_refused() -> None:
@@ -196,9 +196,9 @@ def test_files_are_named_in_errors(tmp_path: Path) -> None:
 def test_a_real_file_opens_quickly(smollm2_file: Path) -> None:
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         file = open_gguf(smollm2_file)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert len(file.tensors) == 272 and len(file.strings("tokenizer.ggml.tokens")) == 49152
     # 15 ms on an idle core of the machine this was written on; a shared machine gets ten times that.
     assert min(times) < 0.15

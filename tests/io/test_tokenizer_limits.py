@@ -73,10 +73,10 @@ def test_huge_ids_are_refused_at_once(content: dict[str, Any], place: str, tmp_p
     else:
         content["added_tokens"].append(dict(content["added_tokens"][0], id=MAX_TOKENS, content="zz"))
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(TokenizerError, match="ids below"):
         tokenizer_from_folder(tmp_path)
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_a_vocabulary_that_cannot_spell_a_text_says_so(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def small(tiny: Path, home: Path) -> Iterator[Server]:
 def send_raw(server: Server, content: bytes) -> list[int]:
     """Sends bytes and reads to the end; the statuses that came."""
     answer = bytearray()
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=300)
     with connection, contextlib.suppress(OSError):  # it may be cut off in the middle of what it sends
         connection.sendall(content)
         if select.select([connection], [], [], PATIENCE_S)[0]:

@@ -34,7 +34,7 @@ def begin(server: Server, body: dict[str, Any]) -> socket.socket:
     head = (
         f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(content)}"
     )
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=300)
     connection.sendall(head.encode() + b"\r\n\r\n" + content)
     return connection
 
@@ -123,8 +123,8 @@ def test_sigterm_lets_answers_finish(tiny: Path, home: Path) -> None:
         asking.start()
         server.wait_for_metric("weft_requests_running", 1)
         server.process.send_signal(signal.SIGTERM)
-        asking.join(60)
-        assert server.process.wait(60) == 0
+        asking.join(300)
+        assert server.process.wait(300) == 0
         status, _, content = answers[0]
         assert status == 200 and json.loads(content)["usage"]["completion_tokens"] == 3000
 
@@ -139,7 +139,7 @@ def test_a_server_that_ends_says_no_more_than_its_log(tiny: Path, home: Path) ->
 
 def test_sigterm_hands_back_what_takes_too_long(tiny: Path, home: Path) -> None:
     with running(tiny, home, "--shutdown-time", "0.3") as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=300)
         headers = {"content-type": "application/json"}
         connection.request("POST", CHAT, json.dumps({**LONG, "stream": True}), headers)
         response = connection.getresponse()
@@ -148,7 +148,7 @@ def test_sigterm_hands_back_what_takes_too_long(tiny: Path, home: Path) -> None:
         assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
         assert len(events) > 3
         connection.close()
-        assert server.process.wait(60) == 0
+        assert server.process.wait(300) == 0
 
 
 def test_a_port_in_use_is_said(server: Server, tiny: Path, home: Path) -> None:

@@ -85,7 +85,7 @@ def test_random_changes_of_a_good_body(server: Server) -> None:
 def test_raw_bytes_on_the_socket(server: Server) -> None:
     generator = random.Random(6)
     for _ in range(40):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=300) as connection:
             connection.sendall(generator.randbytes(generator.randint(1, 400)) + b"\r\n\r\n")
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(1 << 16)
@@ -98,7 +98,7 @@ def test_bodies_beyond_the_limit(server: Server) -> None:
     assert error["code"] == "body_too_large"
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     head = b"POST /tokenize HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=300) as connection:
         connection.sendall(head)
         with pytest.raises(OSError):
             for _ in range(2000):

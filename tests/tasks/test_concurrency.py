@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import answers as bits
+from support.idleness import becomes_idle
 from support.tiny_folders import VOCABULARY
 
 import weft
@@ -32,7 +33,7 @@ def test_many_threads_and_two_models(tiny: weft.Model, tiny_folder: Path) -> Non
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(120)
+            thread.join(600)
     assert [got.get(number) == expected for number in range(8)] == [True] * 8
 
 
@@ -54,7 +55,7 @@ def test_closing_while_requests_run(tiny_folder: Path) -> None:
     time.sleep(0.05)
     model.close()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert refused == [True] * 3
     model.close()
 
@@ -103,7 +104,4 @@ def test_a_forked_child_is_refused_and_the_parent_unharmed(tiny: weft.Model) -> 
 
 def test_an_idle_model_uses_no_cpu(tiny: weft.Model) -> None:
     tiny.generate([[1, 2, 3]], max_tokens=5)
-    time.sleep(0.05)
-    before = time.process_time()
-    time.sleep(1)
-    assert time.process_time() - before < 0.02
+    assert becomes_idle()
