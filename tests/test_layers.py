@@ -23,6 +23,7 @@ LAYERS = {
     "plan": 2,
     "runtime": 2.5,
     "optimizer_runtime": 2.6,
+    "row_blocks": 2.6,
     "tracer": 2.6,
     "torch_runtime": 2.5,
     "io": 3,

@@ -29,9 +29,10 @@ from weft.models.training import build_evaluation_plan, build_training_plan
 from weft.models.vector_perceptron import build_vector_plan
 from weft.optimizer_runtime import OptimizerKernel
 from weft.plan.roofline import least_seconds
-from weft.runtime import Pool, Tensor, compile, measure_limits
+from weft.runtime import Pool, measure_limits
 from weft.train.adapters import initial_adapter
 from weft.train.data.slices import Slice
+from weft.train.data.vectors import VectorSlice
 from weft.train.master_weights import load_master_weights
 from weft.train.model_trainable import ModelTrainable, TrainingPlans
 from weft.train.optimizer import Optimizer, UpdateRule
@@ -125,34 +126,33 @@ class VectorTrainer:
             for layer in ("hidden", "output")
             for suffix, kind in kinds.items()
         }
-        gradients = {name: np.zeros_like(weight) for name, weight in weights.items()}
-        bound = {name: Tensor(weight) for name, weight in weights.items()}
-        bound |= {f"d_{name}": Tensor(gradient) for name, gradient in gradients.items()}
         compute = "bf16" if options.precision == "bf16" else "f32"
         self.rows_per_slice = rows // options.slices
         outputs = len(weights["output"])
-        self.plan = build_vector_plan(bound, columns, outputs, self.rows_per_slice, "train", compute)
-        self.sizes = {"rows": self.rows_per_slice}
-        self.executable = compile(self.plan, pool, bound)
-        self.optimizer = Optimizer(SGD, 0.0, weights, gradients, OptimizerKernel(pool))
+        plans = TrainingPlans(
+            train=lambda bound, rows: build_vector_plan(bound, columns, outputs, rows, "train", compute),
+            evaluate=lambda bound, rows: build_vector_plan(bound, columns, outputs, rows, "evaluate"),
+            has_free_rows=True,
+        )
+        self.model = ModelTrainable(plans, weights, pool, self.rows_per_slice, num_slices=options.slices)
+        kernel = OptimizerKernel(pool)
+        self.optimizer = Optimizer(SGD, 0.0, self.model.weights, self.model.gradients, kernel)
         self.rate = LEARNING_RATES["perceptron"]
         self.batches = vector_batches(rows, columns)
+        self.plan = self.model.plan
+        self.sizes = {"rows": self.rows_per_slice}
         self.loss_weights = np.full((rows, 1), 1 / rows, np.float32)
         self.num_steps = 0
 
     def step(self) -> float:
         """Train one step and return its loss."""
         x, targets = next(self.batches)
-        batch = {"x": x, "targets": targets, "loss_weights": self.loss_weights}
         size = self.rows_per_slice
-        slices = [slice(first, first + size) for first in range(0, len(x), size)]
-        losses = [
-            self.executable.run({name: array[rows] for name, array in batch.items()})["loss"].mean()
-            for rows in slices
-        ]
+        places = [slice(first, first + size) for first in range(0, len(x), size)]
+        results = self.model.run([VectorSlice(x[p], targets[p], self.loss_weights[p]) for p in places])
         self.num_steps += 1
         self.optimizer.step(self.optimizer.gradient_norm(), self.rate, self.num_steps)
-        return float(np.mean(losses))
+        return sum(one.loss_sum for one in results) / len(x)
 
 
 def run(trainer: TokenTrainer | VectorTrainer, steps: int) -> dict[str, Any]:

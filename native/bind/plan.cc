@@ -7,6 +7,7 @@
 
 #include "bind/bind.h"
 #include "exec/plan.h"
+#include "exec/row_blocks.h"
 #include "isa/isa.h"
 #include "memory/kv_cache.h"
 #include "memory/tensor.h"
@@ -158,24 +159,41 @@ nb::object copy_output(const Matrix& view) {
   return nb::cast(nb::ndarray<nb::numpy>(data, 2, shape, owner, nullptr, dtype), nb::rv_policy::reference);
 }
 
-nb::dict run_plan(Plan& plan, Pool& pool, nb::dict inputs, int team, Trace* trace, Gate* gate) {
+// What a run of either kind takes, by the names of its inputs.
+std::vector<Matrix> views_of(const PlanSpec& spec, nb::dict inputs) {
   std::vector<Matrix> views;
-  for (const InputSpec& expected : plan.spec().inputs) {
+  for (const InputSpec& expected : spec.inputs) {
     nb::str name(expected.name.c_str());
     if (!inputs.contains(name))
       throw Error(ErrorKind::kValue, "the run needs the input '" + expected.name + "', which was not given");
     views.push_back(matrix_of(expected, inputs[name]));
   }
-  std::unique_lock<std::mutex> turn(plan.run_mutex(), std::defer_lock);
+  return views;
+}
+
+// Runs a Plan or RowBlocks by `run` when it is its turn, without the GIL, and copies its outputs.
+template <class Runner, class Run>
+nb::dict run_and_copy(Runner& runner, const Run& run) {
+  std::unique_lock<std::mutex> turn(runner.run_mutex(), std::defer_lock);
   {
     nb::gil_scoped_release release;
     turn.lock();
-    plan.run(pool.team(team), views, trace, gate);
+    run();
   }
   nb::dict results;
-  for (size_t i = 0; i < plan.spec().outputs.size(); ++i)
-    results[plan.spec().outputs[i].first.c_str()] = copy_output(plan.output(static_cast<int>(i)));
+  for (size_t i = 0; i < runner.spec().outputs.size(); ++i)
+    results[runner.spec().outputs[i].first.c_str()] = copy_output(runner.output(static_cast<int>(i)));
   return results;
+}
+
+nb::dict run_plan(Plan& plan, Pool& pool, nb::dict inputs, int team, Trace* trace, Gate* gate) {
+  const std::vector<Matrix> views = views_of(plan.spec(), inputs);
+  return run_and_copy(plan, [&] { plan.run(pool.team(team), views, trace, gate); });
+}
+
+nb::dict run_blocks(RowBlocks& blocks, Pool& pool, nb::dict inputs, Trace* trace) {
+  const std::vector<Matrix> views = views_of(blocks.spec(), inputs);
+  return run_and_copy(blocks, [&] { blocks.run(pool, views, trace); });
 }
 
 nb::object spans_array(const Trace& trace) {
@@ -213,6 +231,14 @@ void bind_plan(nb::module_& module) {
            "are read after waiting at it.")
       .def_prop_ro("memory_bytes", &Plan::memory_bytes, "Bytes of activations and scratch.")
       .def_prop_ro("num_phases", &Plan::num_phases, "Phases of a run; threads meet after each.");
+
+  nb::class_<RowBlocks>(module, "RowBlocks", "A plan run in blocks of rows, each on one thread. Runs take turns.")
+      .def(nb::init<std::vector<std::shared_ptr<Plan>>, std::vector<Tensors>, Tensors>(), "plans"_a, "own"_a, "sums"_a,
+           "plans: one a thread, of the rows of a block at most. own: the tensors that each adds to, of the sizes of "
+           "`sums`, which get what all of them add. Raises PlanError.")
+      .def("run", &run_blocks, "pool"_a, "inputs"_a, "trace"_a.none() = nb::none(),
+           "Runs the plan on all threads of the pool, without the GIL; returns copies of the outputs by name.")
+      .def_prop_ro("memory_bytes", &RowBlocks::memory_bytes, "Bytes of activations, scratch and gradients of blocks.");
 }
 
 }  // namespace weft

@@ -6,6 +6,8 @@
 #include <string>
 
 #include "base/error.h"
+#include "exec/all_threads.h"
+#include "threads/float_mode.h"
 
 namespace weft {
 
@@ -27,27 +29,13 @@ std::vector<Piece> pieces_of(const Tensors& tensors, int64_t most) {
   return pieces;
 }
 
-// Equals  for (i = 0; i < count; ++i) body(i);  for every num_teams-th i of one team.
-class StridedLoop final : public Job {
- public:
-  StridedLoop(int64_t first, int64_t step, int64_t count, const std::function<void(int64_t)>& body)
-      : first_(first), step_(step), count_(count), body_(body) {}
-  int64_t num_phases() const override { return 1; }
-  int64_t num_tiles(int64_t) const override { return std::max<int64_t>(0, (count_ - first_ + step_ - 1) / step_); }
-  void run_tile(int64_t, int64_t tile, int) override { body_(first_ + tile * step_); }
-
- private:
-  const int64_t first_, step_, count_;
-  const std::function<void(int64_t)>& body_;
-};
-
-void run_on_all(Pool& pool, int64_t count, const std::function<void(int64_t)>& body) {
-  const int teams = pool.num_teams();
-  std::vector<StridedLoop> loops;
-  for (int team = 0; team < teams; ++team) loops.emplace_back(team, teams, count, body);
-  std::vector<Job*> jobs;
-  for (StridedLoop& loop : loops) jobs.push_back(&loop);
-  pool.run_teams(jobs);
+// On all threads, unless there is less to do than waking them takes.
+void share_out(Pool& pool, const Tensors& tensors, int64_t count, const std::function<void(int64_t)>& body) {
+  int64_t size = 0;
+  for (const auto& tensor : tensors) size += tensor->size();
+  if (size > kTileElements) return run_on_all(pool, count, [&](int64_t i, int) { body(i); });
+  const DefaultFloatMode mode;
+  for (int64_t i = 0; i < count; ++i) body(i);
 }
 
 void expect_like(const Tensors& tensors, const Tensors& weights, bool needed, const char* what) {
@@ -85,7 +73,7 @@ double gradient_norm(Pool& pool, const Kernels& kernels, const Tensors& gradient
   std::vector<double> sums(pieces.size());
   constexpr int64_t kPieces = kTileElements / kSumElements;
   const int64_t count = static_cast<int64_t>(pieces.size());
-  run_on_all(pool, (count + kPieces - 1) / kPieces, [&](int64_t tile) {
+  share_out(pool, gradients, (count + kPieces - 1) / kPieces, [&](int64_t tile) {
     for (int64_t i = tile * kPieces; i < std::min(count, (tile + 1) * kPieces); ++i) {
       const Piece& piece = pieces[static_cast<size_t>(i)];
       sums[static_cast<size_t>(i)] =
@@ -108,7 +96,7 @@ void update_weights(Pool& pool, const Kernels& kernels, const UpdateSettings& se
                                        "; count updates from 1");
   const UpdateRule rule = rule_of(settings);
   const std::vector<Piece> pieces = pieces_of(weights, kTileElements);
-  run_on_all(pool, static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+  share_out(pool, weights, static_cast<int64_t>(pieces.size()), [&](int64_t i) {
     const Piece& piece = pieces[static_cast<size_t>(i)];
     const auto at = [&](const Tensors& tensors) {
       return tensors.empty() ? nullptr : tensors[piece.tensor]->data() + piece.first;

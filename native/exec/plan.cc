@@ -199,10 +199,10 @@ Matrix Plan::resolve(const Ref& ref) const {
           buffer.dtype};
 }
 
-void Plan::run(Team& team, const std::vector<Matrix>& inputs, Trace* trace, Gate* gate) {
+void Plan::bind(const std::vector<Matrix>& inputs, int num_threads, Gate* gate) {
   if (inputs.size() != spec_.inputs.size()) refuse("a run got the wrong number of inputs");
   bind_inputs(inputs);
-  prepare_scratch(team.num_threads());
+  prepare_scratch(num_threads);
   const uint64_t run = next_run();
   for (size_t node = 0; node < ops_.size(); ++node) {
     const PlanNode& spec = spec_.nodes[node];
@@ -212,14 +212,25 @@ void Plan::run(Team& team, const std::vector<Matrix>& inputs, Trace* trace, Gate
     args.in = in_[node].data();
     args.out = out_[node].data();
     args.scratch = scratch_.data();
-    args.num_threads = team.num_threads();
+    args.num_threads = num_threads;
     args.run = run;
     args.gate = gate;
     ops_[node]->check(args);
   }
+}
+
+void Plan::run(Team& team, const std::vector<Matrix>& inputs, Trace* trace, Gate* gate) {
+  bind(inputs, team.num_threads(), gate);
   if (trace) trace->prepare(team.num_threads());
   PlanRun job(*this, trace, team.num_threads());
   team.run(job);
+}
+
+void Plan::run_alone(const std::vector<Matrix>& inputs, Trace* trace, int lane) {
+  bind(inputs, 1, nullptr);
+  PlanRun job(*this, trace, 1, lane);
+  for (int64_t phase = 0; phase < job.num_phases(); ++phase)
+    for (int64_t tile = 0, tiles = job.num_tiles(phase); tile < tiles; ++tile) job.run_tile(phase, tile, 0);
 }
 
 Matrix Plan::output(int index) const { return resolve(spec_.outputs[index].second); }

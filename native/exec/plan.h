@@ -67,6 +67,9 @@ class Plan {
   // gate: masks of the `sample` operation may still be written until it opens.
   void run(Team& team, const std::vector<Matrix>& inputs, Trace* trace, Gate* gate = nullptr);
 
+  // The same on the calling thread alone, which may be in a tile of a team; its spans go to lane `lane` of the trace.
+  void run_alone(const std::vector<Matrix>& inputs, Trace* trace, int lane);
+
   // A view of output `index` of the last run.
   Matrix output(int index) const;
   std::mutex& run_mutex() { return mutex_; }
@@ -90,6 +93,7 @@ class Plan {
   void make_ops(const Kernels& kernels);
   void make_phases();
   bool chains_with(const Phase& phase, int node) const;
+  void bind(const std::vector<Matrix>& inputs, int num_threads, Gate* gate);
   void bind_inputs(const std::vector<Matrix>& inputs);
   void prepare_scratch(int num_threads);
   Matrix resolve(const Ref& ref) const;

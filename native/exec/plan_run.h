@@ -1,4 +1,4 @@
-// One run of a plan, as the job of a team.
+// One run of a plan, as the job of a team. Spans of its thread 0 go to lane `first_lane` of the trace.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,8 @@ namespace weft {
 
 class PlanRun final : public Job {
  public:
-  PlanRun(Plan& plan, Trace* trace, int num_threads) : plan_(plan), trace_(trace), num_threads_(num_threads) {}
+  PlanRun(Plan& plan, Trace* trace, int num_threads, int first_lane = 0)
+      : plan_(plan), trace_(trace), num_threads_(num_threads), first_lane_(first_lane) {}
 
   int64_t num_phases() const override { return static_cast<int64_t>(plan_.phases_.size()); }
 
@@ -31,7 +32,7 @@ class PlanRun final : public Job {
     } else {
       plan_.ops_[phase.first_node]->run_tile(phase.op_phase, tile, plan_.args_[phase.first_node], thread);
     }
-    if (trace_) trace_->record(thread, phase.first_node, phase.op_phase, begin_ns, steady_now_ns());
+    if (trace_) trace_->record(first_lane_ + thread, phase.first_node, phase.op_phase, begin_ns, steady_now_ns());
   }
 
  private:
@@ -54,6 +55,7 @@ class PlanRun final : public Job {
   Plan& plan_;
   Trace* trace_;
   int num_threads_;
+  int first_lane_;
 };
 
 }  // namespace weft

@@ -28,8 +28,9 @@ namespace {
 constexpr int64_t kTileColumns = kTileVectors * kLanes;
 constexpr int64_t kTileSums = kTileRows * kTileColumns;
 
-template <int kRows>
-using Sums = F32[kRows][kTileVectors];
+// The sums of a tile, or of its left half, where no more columns exist.
+template <int kRows, int kVectors>
+using Sums = F32[kRows][kVectors];
 
 // Where a tile of C goes: its first element in each array, and how many columns exist.
 struct Place {
@@ -42,10 +43,10 @@ struct Place {
 
 // A tile whose columns all exist. All that is added is read before anything is written, so that no load waits for a
 // store of another row.
-template <int kRows>
-inline void write_whole(const GemmTile& tile, const Place& place, Sums<kRows>& sums) {
+template <int kRows, int kVectors>
+inline void write_whole(const GemmTile& tile, const Place& place, Sums<kRows, kVectors>& sums) {
 #pragma GCC unroll 2
-  for (int vector = 0; vector < kTileVectors; ++vector) {
+  for (int vector = 0; vector < kVectors; ++vector) {
     const int64_t column = vector * kLanes;
     const F32 bias = place.bias ? load(place.bias + column) : zero();
 #pragma GCC unroll 12
@@ -58,16 +59,16 @@ inline void write_whole(const GemmTile& tile, const Place& place, Sums<kRows>& s
 #pragma GCC unroll 12
   for (int row = 0; row < kRows; ++row)
 #pragma GCC unroll 2
-    for (int vector = 0; vector < kTileVectors; ++vector)
+    for (int vector = 0; vector < kVectors; ++vector)
       store(place.out + row * tile.out_stride + vector * kLanes, sums[row][vector]);
 }
 
-template <int kRows>
-inline void write_part(const GemmTile& tile, const Place& place, const Sums<kRows>& sums) {
+template <int kRows, int kVectors>
+inline void write_part(const GemmTile& tile, const Place& place, const Sums<kRows, kVectors>& sums) {
 #pragma GCC unroll 12
   for (int row = 0; row < kRows; ++row) {
 #pragma GCC unroll 2
-    for (int vector = 0; vector < kTileVectors; ++vector) {
+    for (int vector = 0; vector < kVectors; ++vector) {
       const int64_t column = vector * kLanes, count = place.columns - column;
       if (count <= 0) break;
       F32 value = sums[row][vector];
@@ -78,32 +79,32 @@ inline void write_part(const GemmTile& tile, const Place& place, const Sums<kRow
   }
 }
 
-template <GemmForm kForm, int kRows>
+template <GemmForm kForm, int kRows, int kVectors>
 void multiply_strips(const GemmTile& tile, const uint8_t* a, const uint8_t* b, const Place& place) {
-  Sums<kRows> sums;
+  Sums<kRows, kVectors> sums;
 #pragma GCC unroll 12
   for (int row = 0; row < kRows; ++row)
 #pragma GCC unroll 2
-    for (int vector = 0; vector < kTileVectors; ++vector)
+    for (int vector = 0; vector < kVectors; ++vector)
       sums[row][vector] = tile.is_first ? zero() : load(place.sums + row * kTileColumns + vector * kLanes);
-  add_products<kForm, kRows>(a, b, tile.k, sums);
+  add_products<kForm, kRows, kVectors>(a, b, tile.k, sums);
   if (tile.is_last) {
-    if (place.columns >= kTileColumns) return write_whole<kRows>(tile, place, sums);
-    return write_part<kRows>(tile, place, sums);
+    if (place.columns >= kVectors * kLanes) return write_whole<kRows, kVectors>(tile, place, sums);
+    return write_part<kRows, kVectors>(tile, place, sums);
   }
 #pragma GCC unroll 12
   for (int row = 0; row < kRows; ++row)
 #pragma GCC unroll 2
-    for (int vector = 0; vector < kTileVectors; ++vector)
+    for (int vector = 0; vector < kVectors; ++vector)
       store(place.sums + row * kTileColumns + vector * kLanes, sums[row][vector]);
 }
 
-template <GemmForm kForm>
+template <GemmForm kForm, int kVectors>
 void multiply_rows(const GemmTile& tile, int64_t rows, const uint8_t* a, const uint8_t* b, const Place& place) {
   switch (rows) {
 #define WEFT_TILE(count)                                                                                      \
   case count:                                                                                                 \
-    if constexpr (count <= kTileRows) multiply_strips<kForm, count>(tile, a, b, place);                       \
+    if constexpr (count <= kTileRows) multiply_strips<kForm, count, kVectors>(tile, a, b, place);                       \
     return;
     WEFT_TILE(1) WEFT_TILE(2) WEFT_TILE(3) WEFT_TILE(4) WEFT_TILE(5) WEFT_TILE(6)
     WEFT_TILE(7) WEFT_TILE(8) WEFT_TILE(9) WEFT_TILE(10) WEFT_TILE(11) WEFT_TILE(12)
@@ -139,7 +140,8 @@ void multiply_tile(const GemmTile& tile) {
         place.addend = tile.addend ? tile.addend + row * tile.addend_stride + column : nullptr;
         place.out = tile.out + row * tile.out_stride + column;
         place.columns = tile.columns - column;
-        multiply_rows<kForm>(tile, rows < kTileRows ? rows : kTileRows, tile.a + strip * a_bytes, b, place);
+        const auto multiply_columns = place.columns > kLanes ? multiply_rows<kForm, kTileVectors> : multiply_rows<kForm, 1>;
+        multiply_columns(tile, rows < kTileRows ? rows : kTileRows, tile.a + strip * a_bytes, b, place);
       }
     }
   }

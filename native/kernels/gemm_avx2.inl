@@ -13,8 +13,8 @@ inline void add_product(F32& sum, F32 a, F32 b) {
   asm("vfmadd231ps %[b], %[a], %[sum]" : [sum] "+x"(sum) : [a] "x"(a), [b] "x"(b));
 }
 
-template <GemmForm kForm, int kRows>
-inline void add_products(const uint8_t* a_strip, const uint8_t* b_strip, int64_t k, F32 (&sums)[kRows][kTileVectors]) {
+template <GemmForm kForm, int kRows, int kVectors>
+inline void add_products(const uint8_t* a_strip, const uint8_t* b_strip, int64_t k, F32 (&sums)[kRows][kVectors]) {
   const float* a = reinterpret_cast<const float*>(a_strip);
   const float* b = reinterpret_cast<const float*>(b_strip);
 #pragma GCC unroll 4
@@ -24,7 +24,7 @@ inline void add_products(const uint8_t* a_strip, const uint8_t* b_strip, int64_t
     for (int row = 0; row < kRows; ++row) {
       const F32 x = broadcast(a[row]);
       add_product(sums[row][0], x, b0);
-      add_product(sums[row][1], x, b1);
+      if constexpr (kVectors == 2) add_product(sums[row][1], x, b1);
     }
   }
 }

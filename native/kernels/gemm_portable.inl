@@ -8,8 +8,8 @@ constexpr int64_t kTileVectors = 2;
 constexpr int64_t kRowsInCache = 128;
 constexpr GemmForm kBF16Form = GemmForm::kRoundedF32;
 
-template <GemmForm kForm, int kRows>
-inline void add_products(const uint8_t* a_strip, const uint8_t* b_strip, int64_t k, F32 (&sums)[kRows][kTileVectors]) {
+template <GemmForm kForm, int kRows, int kVectors>
+inline void add_products(const uint8_t* a_strip, const uint8_t* b_strip, int64_t k, F32 (&sums)[kRows][kVectors]) {
   const float* a = reinterpret_cast<const float*>(a_strip);
   const float* b = reinterpret_cast<const float*>(b_strip);
   for (int64_t i = 0; i < k; ++i, a += kTileRows, b += kTileVectors * kLanes) {
@@ -18,7 +18,7 @@ inline void add_products(const uint8_t* a_strip, const uint8_t* b_strip, int64_t
     for (int row = 0; row < kRows; ++row) {
       const F32 x = broadcast(a[row]);
       sums[row][0] = fma(x, b0, sums[row][0]);
-      sums[row][1] = fma(x, b1, sums[row][1]);
+      if constexpr (kVectors == 2) sums[row][1] = fma(x, b1, sums[row][1]);
     }
   }
 }

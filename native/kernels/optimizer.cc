@@ -74,9 +74,12 @@ struct Adam {
 template <class Rule>
 void update_all(const Rule& rule, float* weights, float* gradient, float* first, float* second, int64_t count) {
   const bool has_first = rule.has_first();
+  constexpr int64_t kAhead = 128;  // lines that another core has are asked for in time, to be written
   for (int64_t i = 0; i < count; i += kLanes) {
     const int64_t left = count - i;
     if (left >= kLanes) {
+      __builtin_prefetch(weights + i + kAhead, 1);
+      __builtin_prefetch(gradient + i + kAhead, 1);
       F32 w = load(weights + i), m = has_first ? load(first + i) : zero();
       F32 v = Rule::kHasSecond ? load(second + i) : zero();
       rule.apply(w, load(gradient + i), m, v);

@@ -120,6 +120,11 @@ def test_perceptron_on_vectors_equals_torch():
     hidden = torch.tanh(torch.tensor(given["x"]) @ exact["hidden"].T + exact["hidden_bias"])
     out = hidden @ exact["output"].T + exact["output_bias"]
     torch.nn.functional.mse_loss(out, torch.tensor(given["targets"])).backward()
-    np.testing.assert_allclose(got["out"], out.detach(), rtol=1e-10)
+    predicted = ReferenceExecutable(build_vector_plan(tensors, 4, 2, 9, "predict"), tensors).run(
+        {"x": given["x"]}
+    )
+    np.testing.assert_allclose(predicted["out"], out.detach(), rtol=1e-10)
+    errors = (predicted["out"] - given["targets"]) ** 2
+    np.testing.assert_allclose(got["loss"][:, 0], errors.mean(axis=1), rtol=1e-10)
     for name, weight in exact.items():
         np.testing.assert_allclose(executable.parameters[f"d_{name}"], weight.grad, rtol=1e-8, atol=1e-10)

@@ -103,15 +103,15 @@ def build_vector_plan(
 
     weights: "hidden" [H, inputs], "hidden_bias" [H], "output" [outputs, H], "output_bias" [outputs]. Inputs
     of a run: x f32[rows, inputs]; to "train" or "evaluate" also targets f32[rows, outputs] and loss_weights
-    f32[rows, 1]; training adds the gradients of Σ loss_weights · loss to the d_ tensors. Outputs: out
-    f32[rows, outputs]; unless it is to "predict" also loss f32[rows, 1], a row's mean over its outputs.
+    f32[rows, 1]; training adds the gradients of Σ loss_weights · loss to the d_ tensors. Output: to "predict"
+    out f32[rows, outputs], else loss f32[rows, 1], a row's mean over its outputs.
     """
     r = Recorder(weights, compute)
     x = r.input("x", columns=inputs, dtype=DType.F32)
     hidden = ops.tanh(ops.linear(x, r.weight("hidden"), r.weight("hidden_bias")))
     out = ops.linear(hidden, r.weight("output"), r.weight("output_bias"))
-    r.output("out", out)
     if purpose == "predict":
+        r.output("out", out)
         return freeze(r.finish(), {ROWS: rows})
     targets = r.input("targets", columns=outputs, dtype=DType.F32)
     loss, d_out = ops.squared_error(out, targets, r.input("loss_weights", dtype=DType.F32))

@@ -12,6 +12,7 @@ import numpy as np
 from weft.plan import Plan
 from weft.plan.record import GRADIENT_PREFIX
 from weft.plan.reference import first_fault
+from weft.row_blocks import BLOCK_ROWS, compile_blocks, fits_blocks
 from weft.runtime import Executable, Pool, Tensor, Weight, compile
 from weft.tracer import Tracer
 from weft.train.data.slices import AnySlice, Slice, SliceResult
@@ -25,10 +26,14 @@ PlanBuilder = Callable[[Mapping[str, Weight | Tensor | Array], int], Plan]
 
 @dataclass(frozen=True)
 class TrainingPlans:
-    """How to make the plan of a slice's forward and backward pass, and that of its losses alone."""
+    """How to make the plan of a slice's forward and backward pass, and that of its losses alone.
+
+    has_free_rows: whether no row of a slice knows of another, so that any blocks of them may run alone.
+    """
 
     train: PlanBuilder
     evaluate: PlanBuilder
+    has_free_rows: bool = False
 
 
 class ModelTrainable:
@@ -36,7 +41,8 @@ class ModelTrainable:
 
     Slices go to the teams of `pool`, one at a time each. The gradient of each slice is summed apart, from
     zero; then all are added in the order of the slices, so that the sum does not depend on the teams. Where a
-    step is one slice, `num_slices` 1 saves that second set of gradients. max_rows: tokens of the largest
+    step is one slice, `num_slices` 1 saves that second set of gradients. Small models with free rows run in
+    blocks of rows, one slice at a time on all threads. max_rows: tokens of the largest
     slice. seed: of the random numbers of dropout. For one thread at a time. Raises OutOfMemoryError when
     activations cannot fit.
     """
@@ -62,7 +68,9 @@ class ModelTrainable:
         self._is_one_slice = num_slices == 1
         self._seed = np.array([[seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF]], np.uint32)
         self._plan = plans.train(self._bound, max_rows)
-        self._teams = [self._make_team(index) for index in range(1 if self._is_one_slice else pool.num_teams)]
+        self._in_blocks = plans.has_free_rows and fits_blocks(self.weights)
+        num_teams = 1 if self._is_one_slice or self._in_blocks else pool.num_teams
+        self._teams = [self._make_team(index) for index in range(num_teams)]
 
     def run(self, slices: Sequence[AnySlice]) -> list[SliceResult]:
         """Adds the gradient of Σ loss_weights · loss to `gradients`; the same bits for any threads."""
@@ -113,6 +121,9 @@ class ModelTrainable:
         gradients = self.gradients
         if not self._is_one_slice:
             gradients = {name: np.zeros_like(weight) for name, weight in self.weights.items()}
+        if self._in_blocks:
+            plan = self._plans.train(self._bound, min(BLOCK_ROWS, self._max_rows))
+            return _Team(compile_blocks(plan, self._pool, self._bound, gradients), index, gradients)
         bound = {GRADIENT_PREFIX + name: Tensor(gradient) for name, gradient in gradients.items()}
         return _Team(compile(self._plan, self._pool, {**self._bound, **bound}), index, gradients)
 
@@ -176,6 +187,6 @@ def last_tokens(tokens: Array, sequences: Array, count: int) -> Array:
 def slice_result(slice_: AnySlice, outputs: Mapping[str, Array]) -> SliceResult:
     """The losses of the rows that count, of a run's outputs."""
     counted = slice_.loss_weights[:, 0] > 0
-    loss = outputs["loss"][counted].astype(np.float64)
+    loss = outputs["loss"] if counted.all() else outputs["loss"][counted]
     correct = int(outputs["correct"][counted].sum()) if "correct" in outputs else None
-    return SliceResult(float(loss.sum()), int(counted.sum()), correct)
+    return SliceResult(float(loss.sum(dtype=np.float64)), len(loss), correct)

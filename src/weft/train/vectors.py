@@ -85,6 +85,7 @@ def vector_plans(config: TrainConfig, model: VectorConfig) -> TrainingPlans:
     return TrainingPlans(
         train=lambda weights, rows: build_vector_plan(weights, *sizes, rows, "train", compute),
         evaluate=lambda weights, rows: build_vector_plan(weights, *sizes, rows, "evaluate", compute),
+        has_free_rows=True,
     )
 
 

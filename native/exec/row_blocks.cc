@@ -1,0 +1,137 @@
+#include "exec/row_blocks.h"
+
+#include <string.h>
+
+#include <algorithm>
+#include <string>
+
+#include "base/error.h"
+#include "exec/all_threads.h"
+
+namespace weft {
+
+namespace {
+
+constexpr int64_t kSumElements = 4096;  // of the gradients, that a tile adds up
+
+int64_t total_size(const Tensors& tensors) {
+  int64_t size = 0;
+  for (const auto& tensor : tensors) size += tensor->size();
+  return size;
+}
+
+void add_to(float* __restrict sums, const float* __restrict values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) sums[i] += values[i];
+}
+
+size_t row_bytes(const Matrix& matrix) { return static_cast<size_t>(matrix.columns) * dtype_bytes(matrix.dtype); }
+
+int64_t rows_at_most(const std::vector<std::shared_ptr<Plan>>& plans) {
+  if (plans.empty() || plans.front()->spec().dims.size() != 1)
+    throw Error(ErrorKind::kPlan, "blocks of rows need plans with one dimension; rebuild the plan");
+  return plans.front()->spec().dims.front().max;
+}
+
+}  // namespace
+
+RowBlocks::RowBlocks(std::vector<std::shared_ptr<Plan>> plans, std::vector<Tensors> own, Tensors sums)
+    : plans_(std::move(plans)), own_(std::move(own)), sums_(std::move(sums)), block_rows_(rows_at_most(plans_)),
+      slot_size_(total_size(sums_)),
+      slots_(static_cast<size_t>(slot_size_ * kMaxGroups) * sizeof(float), "gradients of blocks of rows", Pages::kHuge) {
+  const auto fits = [&](const Tensors& tensors) {
+    return std::equal(tensors.begin(), tensors.end(), sums_.begin(), sums_.end(),
+                      [](const auto& one, const auto& other) { return one->size() == other->size(); });
+  };
+  if (own_.size() != plans_.size() || !std::all_of(own_.begin(), own_.end(), fits))
+    throw Error(ErrorKind::kPlan, "blocks of rows need gradients of the sums' sizes for each plan; rebuild the plan");
+}
+
+int64_t RowBlocks::rows_of(const std::vector<Matrix>& inputs) const {
+  int64_t rows = -1;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (spec().inputs[i].dim < 0) continue;
+    if (rows >= 0 && inputs[i].rows != rows)
+      throw Error(ErrorKind::kValue, "inputs disagree on their rows: " + std::to_string(rows) + " and " +
+                                         std::to_string(inputs[i].rows) + " ('" + spec().inputs[i].name + "')");
+    rows = inputs[i].rows;
+  }
+  return std::max<int64_t>(rows, 0);
+}
+
+void RowBlocks::prepare_outputs() {
+  outputs_.resize(spec().outputs.size());
+  for (size_t i = 0; i < outputs_.size(); ++i)
+    outputs_[i].resize(static_cast<size_t>(num_rows_) * row_bytes(output(static_cast<int>(i))));
+}
+
+void RowBlocks::run(Pool& pool, const std::vector<Matrix>& inputs, Trace* trace) {
+  if (pool.num_threads() > static_cast<int>(plans_.size()))
+    throw Error(ErrorKind::kThread, "expected a pool of at most " + std::to_string(plans_.size()) + " threads, got " +
+                                        std::to_string(pool.num_threads()) + "; compile the plan again after a resize");
+  num_rows_ = rows_of(inputs);
+  num_blocks_ = (num_rows_ + block_rows_ - 1) / block_rows_;
+  num_groups_ = std::min(num_blocks_, kMaxGroups);
+  prepare_outputs();
+  if (trace) trace->prepare(static_cast<int>(plans_.size()));
+  run_on_all(pool, num_groups_, [&](int64_t group, int thread) { run_group(group, thread, inputs, trace); });
+  run_on_all(pool, (slot_size_ + kSumElements - 1) / kSumElements,
+             [&](int64_t tile, int) { add_slots(tile * kSumElements, std::min(kSumElements, slot_size_ - tile * kSumElements)); });
+}
+
+void RowBlocks::run_group(int64_t group, int thread, const std::vector<Matrix>& inputs, Trace* trace) {
+  const Tensors& own = own_[static_cast<size_t>(thread)];
+  for (const auto& tensor : own) memset(tensor->data(), 0, static_cast<size_t>(tensor->size()) * sizeof(float));
+  for (int64_t block = group * num_blocks_ / num_groups_; block < (group + 1) * num_blocks_ / num_groups_; ++block)
+    run_block(block, thread, inputs, trace);
+  float* slot = slot_of(group);
+  for (const auto& tensor : own) {
+    memcpy(slot, tensor->data(), static_cast<size_t>(tensor->size()) * sizeof(float));
+    slot += tensor->size();
+  }
+}
+
+void RowBlocks::run_block(int64_t block, int thread, const std::vector<Matrix>& inputs, Trace* trace) {
+  Plan& plan = *plans_[static_cast<size_t>(thread)];
+  const int64_t first = block * block_rows_;
+  std::vector<Matrix> views = inputs;
+  for (size_t i = 0; i < views.size(); ++i) {
+    if (spec().inputs[i].dim < 0) continue;
+    views[i].data = static_cast<char*>(views[i].data) + first * views[i].row_stride * dtype_bytes(views[i].dtype);
+    views[i].rows = std::min(block_rows_, num_rows_ - first);
+  }
+  plan.run_alone(views, trace, thread);
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    const Matrix part = plan.output(static_cast<int>(i));
+    const size_t bytes = row_bytes(part);
+    char* to = outputs_[i].data() + static_cast<size_t>(first) * bytes;
+    for (int64_t row = 0; row < part.rows; ++row)
+      memcpy(to + row * bytes, static_cast<const char*>(part.data) + row * part.row_stride * dtype_bytes(part.dtype), bytes);
+  }
+}
+
+void RowBlocks::add_slots(int64_t first, int64_t count) {
+  int64_t before = 0;  // floats of the tensors before
+  for (const auto& tensor : sums_) {
+    const int64_t begin = std::max(first, before), end = std::min(first + count, before + tensor->size());
+    for (int64_t group = 0; group < num_groups_; ++group)
+      add_to(tensor->data() + begin - before, slot_of(group) + begin, end - begin);
+    before += tensor->size();
+  }
+}
+
+Matrix RowBlocks::output(int index) const {
+  Matrix view = plans_.front()->output(index);
+  view.row_stride = view.columns;
+  view.rows = num_rows_;
+  view.data = const_cast<char*>(outputs_[static_cast<size_t>(index)].data());
+  return view;
+}
+
+size_t RowBlocks::memory_bytes() const {
+  size_t bytes = slots_.bytes();
+  for (const auto& plan : plans_) bytes += plan->memory_bytes();
+  for (const auto& tensors : own_) bytes += static_cast<size_t>(total_size(tensors)) * sizeof(float);
+  return bytes;
+}
+
+}  // namespace weft
