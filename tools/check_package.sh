@@ -59,6 +59,16 @@ if [ "$(uname -m)" = x86_64 ]; then
   done
 fi
 
+# Older processors, emulated: the same wheel takes the kernels that they have, and refuses those that they lack.
+if [ "$(uname -m)" = x86_64 ] && command -v qemu-x86_64 >/dev/null; then
+  for processor in Nehalem:portable Haswell:avx2; do
+    on_it() { PYTHONPATH=$site qemu-x86_64 -cpu "${processor%:*}" "$(readlink -f "$WORK/venv/bin/python")" -m weft "$@"; }
+    found=$(on_it info --json 2>/dev/null | "$python" -c "import json, sys; print(json.load(sys.stdin)['isa'])")
+    [ "$found" = "${processor#*:}" ] || fail "expected ${processor#*:} kernels on a ${processor%:*}, got $found"
+    ! WEFT_ISA=avx512 on_it info >/dev/null 2>&1 || fail "expected avx512 kernels refused on a ${processor%:*}"
+  done
+fi
+
 # The command answers, away from the sources.
 cd "$WORK"
 export WEFT_HOME=$WORK/home
