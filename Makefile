@@ -58,6 +58,7 @@ soak: test-environment
 	TESTS=- PATH=$(abspath $(BIN)):$$PATH PYTHON=$(abspath $(BIN))/python tools/sanitize.sh all tools/sanitize_training.py
 	tools/emulate_avx512.sh
 	tools/check_aarch64.sh
+	tools/check_free_threaded.sh
 	PYTHON=$(abspath $(BIN))/python tools/check_package.sh
 
 bench: test-environment

@@ -27,4 +27,5 @@ rm -rf "$work/models"
 "$root/.venv/bin/python" "$root/tools/free_threaded.py" write "$work/models"
 cd "$root" # its tests; weft itself is the installed one
 "$python" "$root/tools/free_threaded.py" check "$work/models"
-"$python" -m pytest -q -p no:cacheprovider tests/threads tests/plan tests/ops
+# Tests of operations that need torch are left out: it has no wheel for every such Python.
+"$python" -m pytest -q -p no:cacheprovider tests/threads tests/plan $(grep -L torch tests/ops/test_*.py)

@@ -18,28 +18,49 @@ async def metrics(request: Request) -> Response:
 
 
 def _lines(service: Service) -> Iterator[str]:
-    counted, engine = service.statistics, service.model.engine
-    scheduler, blocks = engine.scheduler, engine.scheduler.blocks
+    yield from _load_lines(service)
+    yield from _memory_lines(service)
+    yield from _token_lines(service)
+    yield from _answer_lines(service)
+    yield from _time_lines(service)
+
+
+def _load_lines(service: Service) -> Iterator[str]:
+    scheduler = service.model.engine.scheduler
     running = scheduler.num_running
     yield from gauge_lines("weft_requests_running", "Answers that have a seat in the step.", running)
     waiting = max(service.num_unfinished - running, 0)
     yield from gauge_lines("weft_requests_waiting", "Answers in the queue.", waiting)
-    yield from counter_lines("weft_preemptions_total", "Answers set back for want of KV memory.",
-                             scheduler.num_preemptions)  # fmt: skip
-    yield from counter_lines("weft_prefix_tokens_total", "Tokens of prompts found in the cache.",
-                             scheduler.num_reused_tokens)  # fmt: skip
+    yield from counter_lines(
+        "weft_preemptions_total", "Answers set back for want of KV memory.", scheduler.num_preemptions
+    )
+
+
+def _memory_lines(service: Service) -> Iterator[str]:
+    scheduler = service.model.engine.scheduler
+    blocks = scheduler.blocks
+    yield from counter_lines(
+        "weft_prefix_tokens_total", "Tokens of prompts found in the cache.", scheduler.num_reused_tokens
+    )
     yield from gauge_lines("weft_kv_blocks_idle", "Blocks kept for texts that begin alike.", blocks.num_idle)
     yield from gauge_lines("weft_kv_blocks", "Blocks of the KV cache.", blocks.num_blocks)
     yield from gauge_lines("weft_kv_blocks_used", "Blocks that answers hold.", blocks.num_used)
+
+
+def _token_lines(service: Service) -> Iterator[str]:
+    counted, steps = service.statistics, service.model.engine.statistics
     yield from counter_lines("weft_prompt_tokens_total", "Tokens of prompts.", counted.prompt_tokens)
     yield from counter_lines("weft_answer_tokens_total", "Tokens answered.", counted.answer_tokens)
-    yield from counter_lines("weft_steps_total", "Steps of the engine.", engine.statistics.num_steps)
-    yield from counter_lines("weft_step_rows_total", "Rows of all steps.", engine.statistics.num_rows)
+    yield from counter_lines("weft_steps_total", "Steps of the engine.", steps.num_steps)
+    yield from counter_lines("weft_step_rows_total", "Rows of all steps.", steps.num_rows)
+    yield from counter_lines("weft_draft_tokens_total", "Tokens guessed ahead.", steps.num_drafted)
     yield from counter_lines(
-        "weft_draft_tokens_total", "Tokens guessed ahead.", engine.statistics.num_drafted
+        "weft_accepted_tokens_total", "Tokens guessed ahead that were right.", steps.num_accepted
     )
-    yield from counter_lines("weft_accepted_tokens_total", "Tokens guessed ahead that were right.",
-                             engine.statistics.num_accepted)  # fmt: skip
+
+
+def _answer_lines(service: Service) -> Iterator[str]:
+    counted = service.statistics
     finished = {labels(reason=reason): count for reason, count in sorted(counted.finished.items())}
     yield from counter_lines("weft_requests_finished_total", "Answers by how they ended.", finished)
     answers = {
@@ -54,6 +75,10 @@ def _lines(service: Service) -> Iterator[str]:
     yield from counter_lines(
         "weft_disconnects_total", "Clients that left before the end.", counted.disconnects
     )
+
+
+def _time_lines(service: Service) -> Iterator[str]:
+    counted = service.statistics
     yield from counted.first_token_s.lines("weft_time_to_first_token_seconds", "From arrival on.")
     yield from counted.between_tokens_s.lines("weft_time_between_tokens_seconds", "Of one answer.")
     yield from counted.whole_s.lines("weft_request_seconds", "From arrival to the end of an answer.")
