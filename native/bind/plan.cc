@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "bind/bind.h"
+#include "exec/chained_runs.h"
 #include "exec/plan.h"
 #include "exec/row_blocks.h"
 #include "isa/isa.h"
@@ -159,7 +160,7 @@ nb::object copy_output(const Matrix& view) {
   return nb::cast(nb::ndarray<nb::numpy>(data, 2, shape, owner, nullptr, dtype), nb::rv_policy::reference);
 }
 
-// What a run of either kind takes, by the names of its inputs.
+// What a run of any kind takes, by the names of its inputs.
 std::vector<Matrix> views_of(const PlanSpec& spec, nb::dict inputs) {
   std::vector<Matrix> views;
   for (const InputSpec& expected : spec.inputs) {
@@ -171,7 +172,7 @@ std::vector<Matrix> views_of(const PlanSpec& spec, nb::dict inputs) {
   return views;
 }
 
-// Runs a Plan or RowBlocks by `run` when it is its turn, without the GIL, and copies its outputs.
+// Runs a Plan, ChainedRuns or RowBlocks by `run` when it is its turn, without the GIL, and copies its outputs.
 template <class Runner, class Run>
 nb::dict run_and_copy(Runner& runner, const Run& run) {
   std::unique_lock<std::mutex> turn(runner.run_mutex(), std::defer_lock);
@@ -194,6 +195,38 @@ nb::dict run_plan(Plan& plan, Pool& pool, nb::dict inputs, int team, Trace* trac
 nb::dict run_blocks(RowBlocks& blocks, Pool& pool, nb::dict inputs, Trace* trace) {
   const std::vector<Matrix> views = views_of(blocks.spec(), inputs);
   return run_and_copy(blocks, [&] { blocks.run(pool, views, trace); });
+}
+
+int input_named(const PlanSpec& spec, const std::string& name) {
+  for (size_t i = 0; i < spec.inputs.size(); ++i)
+    if (spec.inputs[i].name == name) return static_cast<int>(i);
+  throw Error(ErrorKind::kValue, "'" + name + "' is not an input of the plan");
+}
+
+int output_named(const PlanSpec& spec, const std::string& name) {
+  for (size_t i = 0; i < spec.outputs.size(); ++i)
+    if (spec.outputs[i].first == name) return static_cast<int>(i);
+  throw Error(ErrorKind::kValue, "'" + name + "' is not an output of the plan");
+}
+
+ChainSpec chain_of(const PlanSpec& spec, int64_t num_runs, const std::vector<std::string>& stacked,
+                   const std::string& fed) {
+  if (num_runs < 1) throw Error(ErrorKind::kValue, "a chain has at least one run, got " + std::to_string(num_runs));
+  ChainSpec chain;
+  chain.num_runs = num_runs;
+  chain.input = input_named(spec, fed);
+  chain.output = output_named(spec, fed);
+  chain.stacked.resize(spec.inputs.size());
+  for (const std::string& name : stacked) chain.stacked[input_named(spec, name)] = true;
+  return chain;
+}
+
+nb::dict run_chain(Plan& plan, Pool& pool, nb::dict inputs, int64_t num_runs, const std::vector<std::string>& stacked,
+                   const std::string& fed, std::vector<int32_t> ends, int team, Gate* gate) {
+  ChainSpec chain = chain_of(plan.spec(), num_runs, stacked, fed);
+  chain.ends = std::move(ends);
+  ChainedRuns runs(plan, views_of(plan.spec(), inputs), std::move(chain));
+  return run_and_copy(runs, [&] { runs.run(pool.team(team), gate); });
 }
 
 nb::object spans_array(const Trace& trace) {
@@ -229,6 +262,11 @@ void bind_plan(nb::module_& module) {
            "gate"_a.none() = nb::none(),
            "Runs the plan on one team of the pool, without the GIL; returns copies of the outputs by name. gate: masks "
            "are read after waiting at it.")
+      .def("run_chain", &run_chain, "pool"_a, "inputs"_a, "num_runs"_a, "stacked"_a, "fed"_a, "ends"_a, "team"_a = 0,
+           "gate"_a.none() = nb::none(),
+           "Runs the plan up to num_runs times in one call: the output named `fed` of each is the input of that name of "
+           "the next, and one of `ends` in it makes a run the last. The inputs named in `stacked`, and the outputs, hold "
+           "the rows of all runs, one after another.")
       .def_prop_ro("memory_bytes", &Plan::memory_bytes, "Bytes of activations and scratch.")
       .def_prop_ro("num_phases", &Plan::num_phases, "Phases of a run; threads meet after each.");
 

@@ -8,7 +8,8 @@ from collections import Counter
 import numpy as np
 from support.fake_model import END, FakeRunner, next_repeating_token
 
-from tests.serve.test_engine import CONTEXT, FreeRows, check_answer, check_empty, check_running, scoring
+from tests.serve.test_call_length import ShortSteps
+from tests.serve.test_engine import CONTEXT, check_answer, check_empty, check_running, scoring
 from weft.serve.engine import Engine
 from weft.serve.limits import EngineLimits
 from weft.serve.sampling import SamplingParams
@@ -34,8 +35,9 @@ class Simulation:
         self.random = random.Random(seed)
         self.now = 0.0
         limits = EngineLimits(CONTEXT, 24, 48, 16, 8, DRAFT_MAX)
-        self.engine = Engine(FakeRunner(24, next_repeating_token), limits, lambda: self.now)
-        self.engine.drafter.costs = FreeRows()
+        self._runner = FakeRunner(24, next_repeating_token)
+        self.engine = Engine(self._runner, limits, lambda: self.now)
+        self.engine.drafter.costs = ShortSteps()
         self.ends: Counter[str] = Counter()
         self.longest_at_head = 0.0
         self.longest_s: dict[int, float] = {}  # from arrival to end, by priority
@@ -105,6 +107,7 @@ class Simulation:
             self._leaving = [entry for entry in self._leaving if entry[0] > self.now]
             for sequence in leaving:
                 self.engine.cancel_later(sequence)
+        self._runner.chains = self.random.random() < 0.5
         rows = self.engine.statistics.num_rows
         did_something = self.engine._step()
         assert all(sequence.finished for sequence in leaving), "within the step"

@@ -7,7 +7,7 @@ wrong slot, position or block shows as a wrong token.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from collections.abc import Sequence as List
 
 import numpy as np
@@ -71,6 +71,30 @@ class FakeRunner:
         self.steps: list[tuple[int, int]] = []  # rows and outputs of each
         self.fail_next: Exception | None = None
         self.closed = False
+        self.chains = False
+
+    def generate_chain(self, inputs: Inputs, num_steps: int, ends: Collection[int]) -> Sampled:
+        n = len(inputs["tokens"])
+        stacked = (
+            "positions",
+            "slots",
+            "sequences",
+            "output_rows",
+            "real_settings",
+            "int_settings",
+            "adapters",
+        )
+        drawn: list[Sampled] = []
+        for number in range(num_steps):
+            rows = slice(number * n, (number + 1) * n)
+            own = {name: inputs[name][rows] for name in stacked if name in inputs}
+            if drawn:
+                own["tokens"] = drawn[-1].tokens[:, None]
+            drawn.append(self.generate({**inputs, **own}))
+            if set(drawn[-1].tokens.tolist()) & set(ends):
+                break
+        names = ("tokens", "logprobs", "top_tokens", "top_logprobs")
+        return Sampled(*(np.concatenate([getattr(step, name) for step in drawn]) for name in names))
 
     def generate(self, inputs: Inputs) -> Sampled:
         texts = self._texts(inputs)
@@ -134,6 +158,10 @@ class CountingRunner:
         self._tokens = np.ones(max_outputs, np.int32)
         self._logprobs = np.zeros(max_outputs, np.float32)
         self._none = np.zeros((max_outputs, 20), np.int32)
+        self.chains = False
+
+    def generate_chain(self, inputs: Inputs, num_steps: int, ends: Collection[int]) -> Sampled:
+        return self.generate(inputs)
 
     def generate(self, inputs: Inputs) -> Sampled:
         n = len(inputs["output_rows"])

@@ -16,6 +16,7 @@ import weft
 from weft.config import QUANT_KINDS
 from weft.errors import WeftError
 from weft.runtime import KvCache, compile
+from weft.serve import call_length
 from weft.types import BLOCK_TOKENS
 
 REQUESTS = bits.random_requests(64, VOCABULARY, longest=150, max_tokens=6)
@@ -80,6 +81,12 @@ def test_batch_sizes(load: Load, alone: Any) -> None:
     with load(threads=2) as model:
         for batch in (2, 3, 8, 13, 33):
             assert bits.answers(model, REQUESTS, batch) == alone[0], f"{batch} at once"
+
+
+def test_steps_of_a_call(load: Load, alone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for longest_call_s in (0.0, 1.0):
+        monkeypatch.setattr(call_length, "_LONGEST_CALL", longest_call_s)
+        check(load(threads=2), alone, batch=3)
 
 
 def test_order_of_requests(load: Load, alone: Any) -> None:

@@ -76,18 +76,18 @@ class Batch:
         self._positions = np.zeros((max_rows, 1), np.int32)
         self._slots = np.zeros((max_rows, 1), np.int32)
         self._adapters = np.zeros((max_rows, 1), np.int32)
-        self._sequences = np.zeros((num_seats, 4), np.int32)
+        self._sequences = np.zeros((max(max_rows, num_seats), 4), np.int32)
         self._output_rows = np.zeros((max_outputs, 1), np.int32)
         self._output_seats = np.zeros(max_outputs, np.int64)
         self._output_positions = np.zeros(max_outputs, np.int32)
         self._targets = np.zeros((max_outputs, 1), np.int32)
         self._all_blocks = seats.table.reshape(-1, 1)
         self._count = np.arange(max(max_rows, num_seats), dtype=np.int32)
-        self.num_rows = self.num_sequences = self.num_outputs = 0
+        self.num_rows = self.num_sequences = self.num_outputs = self.num_known = 0
 
     def clear(self) -> None:
         """Begins a step without rows."""
-        self.num_rows = self.num_sequences = self.num_outputs = 0
+        self.num_rows = self.num_sequences = self.num_outputs = self.num_known = 0
 
     def add_decoding(self, seats: Array, drafts: Mapping[int, List[int]] = _NO_DRAFTS) -> None:
         """One row for each of `seats` i64[n], and one for each token of the draft of its place in `seats`.
@@ -111,16 +111,36 @@ class Batch:
             position = np.repeat(position - firsts, counts) + self._count[: len(seats)]
             for place, draft in drafts.items():
                 tokens[firsts[place] + 1 : ends[place]] = draft
-        n = len(seats)
+        n = self.num_known = len(seats)
         self._tokens[:n, 0] = tokens
+        self._output_rows[:n, 0] = self._count[:n]
+        self._add_asking(seats, position)
+        self.num_sequences = len(sequences)
+
+    def add_chain(self, seats: Array, num_steps: int) -> None:
+        """As `add_decoding` for several steps, those of the first first: its tokens alone are known yet."""
+        n, total = len(seats), len(seats) * num_steps
+        self._tokens[:n, 0] = self._seats.token[seats]
+        position = (self._seats.position[seats] + self._count[:num_steps, None]).reshape(-1)
+        seats = np.tile(seats, num_steps)
+        number = self._count[:total] % n
+        sequences = self._sequences[:total]
+        sequences[:, 0] = number
+        sequences[:, 1] = 1
+        sequences[:, 2] = position
+        sequences[:, 3] = seats * self._max_blocks
+        self._output_rows[:total, 0] = number
+        self._add_asking(seats, position)
+        self.num_known, self.num_sequences = n, total
+
+    def _add_asking(self, seats: Array, position: Array) -> None:
+        """The first rows of the step, at `position` of the texts on `seats`; each asks for the next token."""
+        n = self.num_rows = self.num_outputs = len(seats)
         self._positions[:n, 0] = position
         self._slots[:n, 0] = self._slots_of(seats, position)
         self._adapters[:n, 0] = self._seats.adapter[seats]
-        self._output_rows[:n, 0] = self._count[:n]
         self._output_seats[:n] = seats
         self._output_positions[:n] = position + 1
-        self.num_rows = self.num_outputs = n
-        self.num_sequences = len(sequences)
 
     def add_chunk(self, sequence: Sequence, num_rows: int) -> None:
         """The next `num_rows` known tokens of `sequence`; asks for nothing."""
@@ -134,6 +154,7 @@ class Batch:
         self._adapters[rows, 0] = sequence.adapter
         self._sequences[self.num_sequences] = (first, num_rows, begin, sequence.seat * self._max_blocks)
         self.num_rows += num_rows
+        self.num_known += num_rows
         self.num_sequences += 1
 
     def ask_last_row(self, seat: int) -> None:
@@ -163,7 +184,7 @@ class Batch:
         adapters = self._adapters[: self.num_rows]
         return {
             **({"adapters": adapters} if adapters.any() else {}),
-            "tokens": self._tokens[: self.num_rows],
+            "tokens": self._tokens[: self.num_known],
             "positions": self._positions[: self.num_rows],
             "slots": self._slots[: self.num_rows],
             "sequences": self._sequences[: self.num_sequences],

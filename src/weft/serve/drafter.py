@@ -91,3 +91,11 @@ def _draft(sequence: Sequence, length: int) -> list[int]:
     draft = sequence.lookup.draft(length)
     ends = (place for place, token in enumerate(draft) if token in sequence.end_ids)
     return draft[: next(ends, None)]
+
+
+def num_equal(draft: List[int], tokens: List[int]) -> int:
+    """How many tokens of `draft` were drawn before the first that was not."""
+    for count, (guessed, drawn) in enumerate(zip(draft, tokens, strict=True)):
+        if guessed != drawn:
+            return count
+    return len(draft)

@@ -20,12 +20,14 @@ import numpy as np
 
 from weft.errors import PromptError, ThreadError
 from weft.serve.batch import Batch
+from weft.serve.call_length import CallLength, common_ends
 from weft.serve.draft_masks import allowed_drafts, write_draft_masks
-from weft.serve.drafter import Drafter
+from weft.serve.drafter import Drafter, num_equal
 from weft.serve.driver import Driver
 from weft.serve.limits import EngineLimits, EngineStatistics
+from weft.serve.logprobs import add_logprobs, alternatives
 from weft.serve.masks import MaskTable
-from weft.serve.runner import Runner, Sampled, Scored
+from weft.serve.runner import Inputs, Runner, Sampled
 from weft.serve.sampler import Sampler
 from weft.serve.scheduler import Scheduler, Step
 from weft.serve.sequence import FinishReason, Purpose, Sequence
@@ -66,6 +68,7 @@ class Engine:
         self._masks = masks
         self._sampler = Sampler(max_running, max_outputs, masks)
         self.drafter = Drafter(limits.draft_max)
+        self._call_length = CallLength()
         self._driver = Driver(self._step)
         self._clock = clock
         self._deadlines: list[tuple[float, int, Sequence]] = []  # a heap
@@ -198,7 +201,7 @@ class Engine:
             self._fail([*step.decoding, *(sequence for sequence, _ in step.chunks)], error)
             if not isinstance(error, Exception):
                 raise
-        self.statistics.num_steps += 1
+        self.statistics.num_steps += step.num_chained
         self.statistics.num_rows += self._batch.num_rows
         return True
 
@@ -214,27 +217,45 @@ class Engine:
 
     def _generate(self, step: Step) -> None:
         if not step.chunks:
-            self._add_drafts(step)
+            self._look_ahead(step)
         sampling = self._fill(step)
         batch = self._batch
         inputs = batch.inputs
         positions = batch.output_positions
         inputs.update(self._sampler.inputs(sampling, batch.output_seats, positions, step.drafts))
         begin = time.perf_counter()
-        sampled = self._runner.generate(inputs)
+        sampled = self._run(step, inputs)
         if not step.chunks:
-            self.drafter.costs.observe(batch.num_rows, time.perf_counter() - begin)
+            seconds = time.perf_counter() - begin
+            self.drafter.costs.observe(batch.num_rows // step.num_chained, seconds / step.num_chained)
         if step.drafts:
             self._give_verified(step, sampling, sampled)
         else:
-            self.scheduler.advance(step)
-            self._give_tokens(range(len(sampling)), sampling, batch.output_seats, sampled)
+            self.scheduler.advance(step, step.num_chained)
+            count = len(sampled.tokens)
+            self._give_tokens(range(count), sampling[:count], batch.output_seats[:count], sampled)
 
-    def _add_drafts(self, step: Step) -> None:
-        chosen = self.drafter.choose(step.decoding, self.limits.max_outputs - len(step.decoding))
+    def _run(self, step: Step, inputs: Inputs) -> Sampled:
+        if step.num_chained == 1:
+            return self._runner.generate(inputs)
+        sampled = self._runner.generate_chain(inputs, step.num_chained, common_ends(step.decoding))
+        self._batch.num_rows = len(sampled.tokens)  # an end may have come before
+        step.num_chained = self._batch.num_rows // len(step.decoding)
+        return sampled
+
+    def _look_ahead(self, step: Step) -> None:
+        """Adds guesses to a step without prompts, or where there are none further steps."""
+        num_rows = len(step.decoding)
+        chosen = self.drafter.choose(step.decoding, self.limits.max_outputs - num_rows)
         drafts = chosen if self._masks is None else allowed_drafts(self._masks, chosen)
         if drafts:
+            self._call_length.note_guess()
             self.scheduler.add_drafts(step, drafts)
+        elif self._runner.chains:
+            count = self._call_length.steps(step.decoding, self.drafter.costs.estimate(num_rows))
+            count = min(count, self.limits.max_outputs // num_rows)
+            if count > 1:
+                self.scheduler.add_steps(step, count)
 
     def _fill(self, step: Step) -> list[Sequence]:
         """Writes the rows of `step` to the batch; gives the request of each output."""
@@ -246,6 +267,9 @@ class Engine:
             sampling = [sequence for sequence in sampling for _ in (0, *step.drafts.get(sequence, ()))]
             if self._masks is not None:
                 write_draft_masks(self._masks, step)
+        elif step.num_chained > 1:
+            batch.add_chain(step.seats, step.num_chained)
+            sampling = sampling * step.num_chained
         else:
             batch.add_decoding(step.seats)
         ending = []
@@ -273,7 +297,7 @@ class Engine:
         first = 0
         for sequence in step.decoding:
             draft = step.drafts.get(sequence, ())
-            count = 1 + _num_equal(draft, tokens[first : first + len(draft)])
+            count = 1 + num_equal(draft, tokens[first : first + len(draft)])
             if draft and sequence.matcher is not None:
                 count = min(count, 1 + sequence.matcher.num_followed)
             rows.extend(range(first, first + count))
@@ -304,7 +328,7 @@ class Engine:
                 ending.append(sequence)
                 continue
             if sequence.params.logprobs is not False:
-                _add_logprobs(sequence, sampled, row)
+                add_logprobs(sequence, sampled, row)
             if sequence.detokenizer is not None:
                 sequence.pieces.append(sequence.detokenizer.push(token))
             sequence.output.append(token)
@@ -342,7 +366,7 @@ class Engine:
         for (sequence, _), count in zip(step.chunks, counts, strict=True):
             sequence.scores.append(np.array(scored.logprobs[first : first + count], np.float32))
             for row in range(first, first + count if sequence.params.num_alternatives else first):
-                sequence.alternatives.append(_alternatives(sequence, scored, row))
+                sequence.alternatives.append(alternatives(sequence, scored, row))
             first += count
         self._end(ended, FinishReason.LENGTH)
 
@@ -361,28 +385,6 @@ class Engine:
     def _release(self, sequences: list[Sequence]) -> None:
         self.statistics.num_finished += len(sequences)
         self.scheduler.finish(sequences)
-
-
-def _add_logprobs(sequence: Sequence, sampled: Sampled, row: int) -> None:
-    sequence.logprobs.append(float(sampled.logprobs[row]))
-    if sequence.params.num_alternatives:
-        sequence.alternatives.append(_alternatives(sequence, sampled, row))
-
-
-def _alternatives(sequence: Sequence, drawn: Sampled | Scored, row: int) -> dict[int, float]:
-    """As many of the likeliest tokens of a row as the request asks for."""
-    count = sequence.params.num_alternatives
-    assert drawn.top_tokens is not None and drawn.top_logprobs is not None
-    tokens = drawn.top_tokens[row, :count].tolist()
-    return dict(zip(tokens, drawn.top_logprobs[row, :count].tolist(), strict=True))
-
-
-def _num_equal(draft: List[int], tokens: List[int]) -> int:
-    """How many tokens of `draft` were drawn before the first that was not."""
-    for count, (guessed, drawn) in enumerate(zip(draft, tokens, strict=True)):
-        if guessed != drawn:
-            return count
-    return len(draft)
 
 
 def _closed_error() -> ThreadError:

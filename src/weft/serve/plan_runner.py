@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from weft.runtime import Executable, native
@@ -12,6 +12,17 @@ from weft.serve.states import TextStates
 from weft.serve.team_split import TeamCalls, join_outputs, split_inputs
 from weft.tracer import Tracer
 from weft.types import Array
+
+# Inputs with rows of their own for each step of a chain; the others are the same for all.
+_OF_EACH_STEP = (
+    "positions",
+    "slots",
+    "sequences",
+    "output_rows",
+    "adapters",
+    "real_settings",
+    "int_settings",
+)
 
 
 class PlanRunner:
@@ -43,12 +54,20 @@ class PlanRunner:
         self.states: TextStates | None = None
         self.gate = native().Gate()
 
+    @property
+    def chains(self) -> bool:
+        """Whether it can run several steps in one call now: nothing is to be done between them."""
+        return self._num_teams == 1 and self.states is None and self.tracer is None
+
     def generate(self, inputs: Inputs) -> Sampled:
         """Computes the rows and draws a token for each output row."""
-        outputs = self._run("generate", inputs)
-        return Sampled(
-            outputs["tokens"][:, 0], outputs["log_probs"][:, 0], outputs["top_ids"], outputs["top_log_probs"]
-        )
+        return _sampled(self._run("generate", inputs))
+
+    def generate_chain(self, inputs: Inputs, num_steps: int, ends: Collection[int]) -> Sampled:
+        """Up to `num_steps` steps in one native call; see `weft.serve.runner.Runner`."""
+        executable = self.executable("generate", adapts="adapters" in inputs)
+        stacked = [name for name in _OF_EACH_STEP if name in inputs]
+        return _sampled(executable.run_chain(inputs, num_steps, stacked, "tokens", ends))
 
     def score(self, inputs: Inputs) -> Scored:
         """Computes the rows; log-probabilities of `targets`, and of others with the sampler's inputs."""
@@ -96,3 +115,9 @@ class PlanRunner:
         if self.states is not None:
             self.states.after(inputs, outputs)
         return outputs
+
+
+def _sampled(outputs: dict[str, Array]) -> Sampled:
+    return Sampled(
+        outputs["tokens"][:, 0], outputs["log_probs"][:, 0], outputs["top_ids"], outputs["top_log_probs"]
+    )

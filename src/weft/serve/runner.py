@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,8 +41,18 @@ class Scored:
 class Runner(Protocol):
     """A model that runs steps; a plan on a team of threads, or a fake one in tests."""
 
+    @property
+    def chains(self) -> bool:
+        """Whether it can run several steps in one call now."""
+
     def generate(self, inputs: Inputs) -> Sampled:
         """Computes the rows and draws a token for each output row."""
+
+    def generate_chain(self, inputs: Inputs, num_steps: int, ends: Collection[int]) -> Sampled:
+        """Up to `num_steps` steps, each with the tokens that the one before drew; those of `ends` end it.
+
+        `inputs` hold the rows of all steps, those of the first first, but the tokens of the first alone.
+        """
 
     def score(self, inputs: Inputs) -> Scored:
         """Computes the rows; log-probabilities of `targets`, and of others with the sampler's inputs."""

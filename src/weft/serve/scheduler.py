@@ -39,6 +39,7 @@ class Step:
     seats: Array  # i64[decoding]
     chunks: list[tuple[Sequence, int]] = field(default_factory=list)  # and the number of rows of each
     drafts: dict[Sequence, list[int]] = field(default_factory=dict)  # guesses of some of `decoding`
+    num_chained: int = 1  # so many steps of `decoding` in one call
 
 
 class Scheduler:
@@ -108,13 +109,22 @@ class Scheduler:
     def add_drafts(self, step: Step, drafts: Mapping[Sequence, List[int]]) -> None:
         """Adds guesses to `step`, as far as there are blocks besides one for each decoding request."""
         for sequence, draft in drafts.items():
-            first = int(self.seats.position[sequence.seat]) + 1
-            missing = blocks_for(first + len(draft), self._block_tokens) - len(sequence.blocks)
-            for _ in range(min(missing, self.blocks.num_free - len(self.decoding))):
-                self.seats.add_block(sequence, self.blocks.allocate(1)[0])
-            room = len(sequence.blocks) * self._block_tokens - first
+            room = self._room_ahead(sequence, len(draft))
             if room > 0:
                 step.drafts[sequence] = list(draft[:room])
+
+    def add_steps(self, step: Step, count: int) -> None:
+        """Makes `step` one of up to `count` steps, as far as there are blocks as for drafts."""
+        rooms = [self._room_ahead(sequence, count - 1) for sequence in step.decoding]
+        step.num_chained = 1 + min(count - 1, *rooms)
+
+    def _room_ahead(self, sequence: Sequence, wanted: int) -> int:
+        """Rows that fit in the blocks of `sequence` after its next one, once it got blocks for `wanted`."""
+        first = int(self.seats.position[sequence.seat]) + 1
+        missing = blocks_for(first + wanted, self._block_tokens) - len(sequence.blocks)
+        for _ in range(min(missing, self.blocks.num_free - len(self.decoding))):
+            self.seats.add_block(sequence, self.blocks.allocate(1)[0])
+        return len(sequence.blocks) * self._block_tokens - first
 
     def advance(self, step: Step, gained: Array | int = 1) -> list[Sequence]:
         """Marks the rows of `step` as computed; gives the requests whose prompts it ended.
