@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from weft.plan import Plan
@@ -31,6 +31,26 @@ class Executable:
         or does not fit (then nothing has run), ThreadError.
         """
         outputs: dict[str, Array] = self.handle.run(self.pool.handle, dict(inputs), team, trace, self.gate)
+        return outputs
+
+    def run_chain(
+        self,
+        inputs: Mapping[str, Array],
+        num_runs: int,
+        stacked: Sequence[str],
+        fed: str,
+        ends: Iterable[int] = (),
+    ) -> dict[str, Array]:
+        """Up to `num_runs` runs in one native call, each fed with what the one before gave; as `run` besides.
+
+        The output `fed` i32[n, 1] of a run is the input of that name of the next; one of `ends` in it makes a
+        run the last. Inputs named in `stacked`, and all outputs, hold the rows of the first run, then those
+        of the second, and so on.
+        """
+        pool, native_run = self.pool.handle, self.handle.run_chain
+        outputs: dict[str, Array] = native_run(
+            pool, dict(inputs), num_runs, stacked, fed, list(ends), gate=self.gate
+        )
         return outputs
 
     @property
