@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import signal
 import subprocess
 import time
@@ -125,6 +126,35 @@ def test_ctrl_c_saves_and_resume_ends_in_the_same_bits(weft, run, place):
     done = weft("train", "--resume", stopped, "-t", "2")
     assert done.returncode == 0 and "going on after step" in done.stderr
     assert checksum(stopped) == checksum(place / "whole")
+
+
+def kill_often(weft, arguments, log, kills, seed):
+    """Runs the training again and again, and kills it at random moments after a step, `kills` times."""
+    draw = random.Random(seed)
+    for _ in range(kills):
+        seen = log.stat().st_size if log.exists() else 0
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command(*arguments), env=weft.environment, **pipes)
+        while process.poll() is None and (not log.exists() or log.stat().st_size == seen):
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.03))
+        assert process.poll() is None, process.communicate()
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.soak)])
+def test_killed_it_ends_in_the_same_bits(weft, place, tmp_path, kills):
+    """A checkpoint is written after each step, so most kills meet one."""
+    flags = ("--steps", str(60 + 30 * kills), "--save-every", "1", "--eval-every", "0", "-q")
+    assert weft(*arguments(place, tmp_path / "whole", *flags, "-t", "1")).returncode == 0
+    killed = arguments(place, tmp_path / "killed", *flags, "--resume", "auto")
+    kill_often(weft, killed, tmp_path / "killed" / "log.jsonl", kills, seed=kills)
+    done = weft(*killed)
+    assert done.returncode == 0, done.stderr
+    assert checksum(tmp_path / "killed") == checksum(tmp_path / "whole")
+    log = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").open()]
+    assert log == list(range(1, 61 + 30 * kills))
 
 
 def test_auto_begins_a_run_and_goes_on_with_it(weft, place):
