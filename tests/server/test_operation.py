@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,39 @@ def test_what_is_too_much_is_refused_at_once(small: Server) -> None:
     status, headers, content = small.call("POST", CHAT, SHORT)
     assert status == 429 and int(headers["retry-after"]) >= 1
     assert json.loads(content)["error"]["code"] == "queue_full"
-    assert small.refused(400, CHAT, {**SHORT, "n": 4})["param"] == "n"
     for connection in running_ones:
         connection.close()
     small.wait_for_metric("weft_kv_blocks_used", 0)
+    assert small.refused(400, CHAT, {**SHORT, "n": 4})["param"] == "n"
     assert small.call("POST", CHAT, SHORT)[0] == 200
+
+
+def test_a_full_queue_refuses_at_the_door(small: Server) -> None:
+    """Whole or in pieces; but health is told, and a page gets the application's answer, which it may read."""
+    at_the_door = 'weft_http_responses_total{endpoint="connection",status="429"}'
+    by_the_application = f'weft_http_responses_total{{endpoint="{CHAT}",status="429"}}'
+    running_ones = [begin(small, {**LONG, "stream": True}) for _ in range(3)]
+    small.wait_for_metric("weft_requests_running", 3)
+    before = small.metric(at_the_door), small.metric(by_the_application)
+    body = json.dumps({**SHORT, "user": "x" * 300_000}).encode()
+    fields = f"host: x\r\nconnection: close\r\ncontent-length: {len(body)}"
+    head = f"POST {CHAT} HTTP/1.1\r\n{fields}\r\n\r\n".encode()
+    for parts in ([head + body], [head, body], [head[:20], head[20:], body], [head, body[:9], body[9:]]):
+        with socket.create_connection(("127.0.0.1", small.port), timeout=60) as connection:
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(0.05)
+            answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        assert answer.startswith(b"HTTP/1.1 429 ") and b'"queue_full"' in answer, answer
+        assert b"\r\nretry-after: 1\r\n" in answer
+    assert small.call("POST", CHAT, SHORT)[0] == 429
+    assert small.call("POST", CHAT, SHORT, {"origin": small.url})[0] == 429
+    assert small.call("GET", "/health")[0] == 200
+    told = small.metric(at_the_door) - before[0], small.metric(by_the_application) - before[1]
+    assert told in ((4, 2), (5, 1)), "a page's, and a head of which only a part has come"
+    for connection in running_ones:
+        connection.close()
+    small.wait_for_metric("weft_kv_blocks_used", 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])

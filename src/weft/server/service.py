@@ -51,6 +51,11 @@ class Service:
         """Answers that are under way or wait."""
         return self.engine_thread.num_unfinished + self._admitting
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no further answer is let in for now."""
+        return not self.draining and self.num_unfinished >= self.config.max_queue
+
     def check_room(self, num_answers: int) -> None:
         """Raises ApiError where the server shuts down or has too much to do."""
         if self.draining:

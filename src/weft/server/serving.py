@@ -14,11 +14,15 @@ import uvicorn
 from weft.config import format_bytes
 from weft.errors import ConfigError
 from weft.runtime import KvCache
-from weft.server.app import make_app
+from weft.server.app import ENDPOINTS, make_app
 from weft.server.door import Connection, Door, allow_files
+from weft.server.errors import overloaded
+from weft.server.refusal import answer_of, asks_for_answers
 from weft.server.service import Service
 
 _LAST_WORDS_S = 1.0  # between handing back what runs and cutting connections
+# How requests begin that wait in the queue.
+_QUEUED = tuple(f"{each.method} {each.path} ".encode() for each in ENDPOINTS if 429 in each.refusals)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -64,18 +68,25 @@ class _Server(uvicorn.Server):
         self._service = service
         self._hand_back: threading.Timer | None = None
         self._doors: list[Door] = []
+        limit = service.config.max_queue
+        self._full = answer_of(overloaded(f"{limit} answers under way of at most {limit}"))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])  # the doors accept, not uvicorn
         limit = self._service.config.num_connections
         self._doors = [
-            Door(listening, self._make_connection, limit, self._note_refused) for listening in sockets or []
+            Door(listening, self._make_connection, limit, self._refuse, self._note_refused)
+            for listening in sockets or []
         ]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for door in self._doors:
-            await door.close()
+            door.close()
         await super().shutdown(sockets)
+
+    def _refuse(self, data: bytes) -> bytes | None:
+        """What the application would say to a request where the queue is full, at little cost."""
+        return self._full if self._service.is_full and asks_for_answers(data, _QUEUED) else None
 
     def _note_refused(self) -> None:
         self._service.statistics.responses["connection", 429] += 1
