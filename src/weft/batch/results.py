@@ -62,9 +62,11 @@ class ResultFile:
         try:
             while line:
                 line = line[os.write(self._file, line) :]
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
+            if isinstance(error, OSError):
+                error.filename = str(self.path)
             raise
         self._size += len(result) + 1
         if time.monotonic() - self._synced_at > self._sync_pause:

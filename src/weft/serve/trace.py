@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from weft.io.named_file import open_named
 from weft.machine import processor_name
 from weft.runtime import Executable, new_trace, selected_isa
 from weft.serve.runner import Inputs
@@ -29,7 +31,7 @@ _NS_PER_US = 1000.0
 @contextlib.contextmanager
 def trace_to(runner: Traceable, path: str | Path) -> Iterator[TraceFile]:
     """Writes what the threads do meanwhile to the file `path`. Raises OSError where it cannot be written."""
-    with open(path, "w", encoding="utf-8") as file:
+    with io.TextIOWrapper(open_named(path, "w"), encoding="utf-8") as file:
         trace = TraceFile(file)
         runner.tracer = trace
         try:
