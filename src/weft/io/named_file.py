@@ -12,7 +12,7 @@ class _NamedFile(io.FileIO):
     """The unbuffered file under `open_named`."""
 
     def __init__(self, path: Path, mode: str, shown: Path) -> None:
-        super().__init__(path, mode)
+        super().__init__(os.fspath(path), mode)
         self._shown = shown
 
     def write(self, content: Any) -> int:
