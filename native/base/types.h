@@ -30,6 +30,7 @@ struct Matrix {
   DType dtype = DType::kF32;
 
   float* f32_row(int64_t row) const { return static_cast<float*>(data) + row * row_stride; }
+  uint16_t* bf16_row(int64_t row) const { return static_cast<uint16_t*>(data) + row * row_stride; }
   int32_t* i32_row(int64_t row) const { return static_cast<int32_t*>(data) + row * row_stride; }
   bool empty() const { return data == nullptr; }
 };

@@ -38,6 +38,7 @@ struct Place {
   const float* bias;
   const float* addend;
   float* out;
+  uint16_t* out_bf16;  // where `out` is null
   int64_t columns;
 };
 
@@ -60,7 +61,8 @@ inline void write_whole(const GemmTile& tile, const Place& place, Sums<kRows, kV
   for (int row = 0; row < kRows; ++row)
 #pragma GCC unroll 2
     for (int vector = 0; vector < kVectors; ++vector)
-      store(place.out + row * tile.out_stride + vector * kLanes, sums[row][vector]);
+      place.out ? store(place.out + row * tile.out_stride + vector * kLanes, sums[row][vector])
+                : store_bf16(place.out_bf16 + row * tile.out_stride + vector * kLanes, sums[row][vector]);
 }
 
 template <int kRows, int kVectors>
@@ -74,7 +76,8 @@ inline void write_part(const GemmTile& tile, const Place& place, const Sums<kRow
       F32 value = sums[row][vector];
       if (place.bias) value = add(value, load_partial(place.bias + column, count));
       if (place.addend) value = add(value, load_partial(place.addend + row * tile.addend_stride + column, count));
-      store_partial(place.out + row * tile.out_stride + column, value, count);
+      place.out ? store_partial(place.out + row * tile.out_stride + column, value, count)
+                : store_bf16_partial(place.out_bf16 + row * tile.out_stride + column, value, count);
     }
   }
 }
@@ -138,7 +141,8 @@ void multiply_tile(const GemmTile& tile) {
         place.sums = tile.sums + (column / kTileColumns * a_strips + strip) * kTileSums;
         place.bias = tile.bias ? tile.bias + column : nullptr;
         place.addend = tile.addend ? tile.addend + row * tile.addend_stride + column : nullptr;
-        place.out = tile.out + row * tile.out_stride + column;
+        place.out = tile.out ? tile.out + row * tile.out_stride + column : nullptr;
+        place.out_bf16 = tile.out ? nullptr : tile.out_bf16 + row * tile.out_stride + column;
         place.columns = tile.columns - column;
         const auto multiply_columns = place.columns > kLanes ? multiply_rows<kForm, kTileVectors> : multiply_rows<kForm, 1>;
         multiply_columns(tile, rows < kTileRows ? rows : kTileRows, tile.a + strip * a_bytes, b, place);

@@ -45,8 +45,9 @@ struct GemmTile {
   const float* bias;    // [columns] or null
   const float* addend;  // like out, may be out; null for none
   int64_t addend_stride;
-  float* out;
+  float* out;            // or null, and `out_bf16` instead: C rounded to nearest even
   int64_t out_stride;
+  uint16_t* out_bf16;
 };
 
 struct GemmKernels {

@@ -23,17 +23,6 @@ static inline F32 dot_pairs(F32 sum, F32 a, F32 b) {
   return add(add(sum, mul(odd(a), odd(b))), mul(even(a), even(b)));
 }
 
-// Sixteen elements to nearest even; NaN stays NaN.
-static inline void store_bf16(uint16_t* to, F32 value) {
-  uint32_t bits[16];
-  memcpy(bits, &value, sizeof(bits));
-  for (int i = 0; i < 16; ++i) {
-    const bool is_nan = (bits[i] & 0x7fffffffu) > 0x7f800000u;
-    const uint32_t rounded = is_nan ? bits[i] | 0x400000u : bits[i] + 0x7fffu + ((bits[i] >> 16) & 1u);
-    to[i] = static_cast<uint16_t>(rounded >> 16);
-  }
-}
-
 static inline F32 times_power_of_2(F32 value, F32 n) {
   float from[16], power[16];
   store(from, value);
@@ -51,10 +40,6 @@ static inline F32 times_power_of_2(F32 value, F32 n) {
 static inline F32 dot_pairs(F32 sum, F32 a, F32 b) {
   asm("vdpbf16ps %[b], %[a], %[sum]" : [sum] "+v"(sum) : [a] "v"(a), [b] "v"(b));
   return sum;
-}
-
-static inline void store_bf16(uint16_t* to, F32 value) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value)));
 }
 
 static inline F32 times_power_of_2(F32 value, F32 n) { return _mm512_scalef_ps(value, n); }

@@ -5,7 +5,8 @@
 //   zero, broadcast, load, store      load/store take any alignment
 //   load_partial, store_partial       the first n lanes; the others are zero, or untouched
 //   add, sub, mul, div, max, min, sqrt, fma(a, b, c) = a * b + c
-//   load_f16, store_f16, load_bf16    widening and rounding (to nearest even) conversions
+//   load_f16, store_f16               widening and rounding (to nearest even) conversions, alike
+//   load_bf16, store_bf16
 //   reduce_add, reduce_max            in an order fixed by the lanes
 //   lanes_greater, lanes_at_least     a bit for each lane where a > b, or a >= b
 //   where_at_least(a, b, value)       value in the lanes where a >= b, 0 in the others

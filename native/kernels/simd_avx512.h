@@ -52,6 +52,21 @@ static inline F32 load_bf16(const uint16_t* from) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
+#if defined(WEFT_EMULATE_AVX512)
+static inline void store_bf16(uint16_t* to, F32 value) {
+  uint32_t bits[16];
+  __builtin_memcpy(bits, &value, sizeof(bits));
+  for (int i = 0; i < 16; ++i) {
+    const bool is_nan = (bits[i] & 0x7fffffffu) > 0x7f800000u;
+    to[i] = static_cast<uint16_t>((is_nan ? bits[i] | 0x400000u : bits[i] + 0x7fffu + ((bits[i] >> 16) & 1u)) >> 16);
+  }
+}
+#else
+static inline void store_bf16(uint16_t* to, F32 value) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value)));
+}
+#endif
+
 static inline F32 round_nearest(F32 a) {
   return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }

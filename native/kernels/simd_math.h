@@ -3,6 +3,18 @@
 
 namespace weft::kernels::WEFT_KERNELS {
 
+// The first `count` lanes; the others are zero, or untouched.
+static inline F32 load_bf16_partial(const uint16_t* from, int64_t count) {
+  uint16_t values[kLanes] = {};
+  for (int64_t lane = 0; lane < count && lane < kLanes; ++lane) values[lane] = from[lane];
+  return load_bf16(values);
+}
+static inline void store_bf16_partial(uint16_t* to, F32 value, int64_t count) {
+  uint16_t values[kLanes];
+  store_bf16(values, value);
+  for (int64_t lane = 0; lane < count && lane < kLanes; ++lane) to[lane] = values[lane];
+}
+
 // e^x by Cody-Waite reduction to |r| <= ln(2)/2 and a polynomial of degree 6 (Cephes expf); about 1 ulp.
 // Exactly 0 where the result would be below the smallest normal number; above 88 it saturates. A NaN stays
 // one: max and min return their second operand when the two do not compare.

@@ -78,6 +78,14 @@ static inline F32 load_bf16(const uint16_t* from) {
   return value;
 }
 
+static inline void store_bf16(uint16_t* to, F32 value) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const uint32_t bits = f32_to_bits(value[lane]);
+    const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+    to[lane] = static_cast<uint16_t>((is_nan ? bits | 0x400000u : bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+  }
+}
+
 // Adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even.
 static inline F32 round_nearest(F32 a) {
   const F32 magic = broadcast(12582912.0f);

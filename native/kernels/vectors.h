@@ -1,17 +1,19 @@
 // A row as vectors: whole ones, and a last partial one. (Partial stores alone would be slow: they are microcode on
-// some processors.) Included by kernel sources only, after kernels/simd.h.
+// some processors.) Elements are float32, or bfloat16 where they are read. Included by kernel sources only, after kernels/simd.h.
 #pragma once
 
 namespace weft::kernels::WEFT_KERNELS {
 
 struct WholeVector {
   F32 load(const float* from) const { return kernels::WEFT_KERNELS::load(from); }
+  F32 load(const uint16_t* from) const { return load_bf16(from); }
   void store(float* to, F32 value) const { kernels::WEFT_KERNELS::store(to, value); }
 };
 
 struct PartialVector {
   int64_t count;
   F32 load(const float* from) const { return load_partial(from, count); }
+  F32 load(const uint16_t* from) const { return load_bf16_partial(from, count); }
   void store(float* to, F32 value) const { store_partial(to, value, count); }
 };
 

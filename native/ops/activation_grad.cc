@@ -17,9 +17,14 @@ class SiluGateGrad final : public Op {
   bool row_wise() const override { return true; }
 
   void run_rows(int64_t begin, int64_t end, const OpArgs& args, int) const override {
-    for (int64_t row = begin; row < end; ++row)
-      args.kernels->row_gradients->silu_gate(args.in[x_].f32_row(row), args.in[d_out_].f32_row(row),
-                                             args.out[0].f32_row(row), features_);
+    const RowGradientKernels& kernels = *args.kernels->row_gradients;
+    const Matrix& x = args.in[x_];
+    for (int64_t row = begin; row < end; ++row) {
+      const float* d_out = args.in[d_out_].f32_row(row);
+      float* d_x = args.out[0].f32_row(row);
+      x.dtype == DType::kBF16 ? kernels.silu_gate_bf16(x.bf16_row(row), d_out, d_x, features_)
+                              : kernels.silu_gate(x.f32_row(row), d_out, d_x, features_);
+    }
   }
 
  private:

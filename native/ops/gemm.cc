@@ -183,7 +183,8 @@ void GemmWork::multiply(int64_t tile, void* scratch) const {
   work.bias = product_.bias ? product_.bias + column : nullptr;
   work.addend = product_.addend ? product_.addend + row * product_.addend_stride + column : nullptr;
   work.addend_stride = product_.addend_stride;
-  work.out = product_.out + row * product_.out_stride + column;
+  if (product_.out) work.out = product_.out + row * product_.out_stride + column;
+  if (product_.out_bf16) work.out_bf16 = product_.out_bf16 + row * product_.out_stride + column;
   work.out_stride = product_.out_stride;
   for (int64_t block = 0; block < blocks_.count; ++block) {
     work.k = blocks_.size(block);

@@ -35,6 +35,7 @@ struct GemmProduct {
   const float* addend = nullptr;
   int64_t addend_stride = 0;
   float* out = nullptr;
+  uint16_t* out_bf16 = nullptr;  // instead of `out`
   int64_t out_stride = 0;
   // Memory of packed_a_bytes() and packed_b_bytes() that pack tiles fill before any other is run. At most one may
   // be null: each tile then packs what it needs of that operand itself, which is best for one much larger than

@@ -7,12 +7,12 @@ namespace weft {
 
 namespace {
 
-// out = x * weight^T + bias + residual; `out` may be the residual, and may not overlap x.
+// out = x * weight^T + bias + residual; `out` may be the residual, and may not overlap x. A narrow one is bfloat16.
 class LinearTensor final : public GemmOp {
  public:
   explicit LinearTensor(const NodeSpec& spec)
       : GemmOp(spec, most_of(spec)), weight_(spec, "weight"), bias_(spec.vector_or_null("bias", weight_.n)),
-        x_(spec.input("x")), residual_(spec.input_or_none("residual")) {
+        x_(spec.input("x")), residual_(spec.input_or_none("residual")), is_narrow_(spec.number_or("narrow", 0) != 0) {
     if (!spec.string_or("norm", "").empty() || !spec.string_or("activation", "").empty())
       refuse_node(spec, "a packed weight for a fused form", "a tensor");
     expect_columns(spec, "x", weight_.k);
@@ -35,7 +35,11 @@ class LinearTensor final : public GemmOp {
       work.addend = args.in[residual_].f32_row(0);
       work.addend_stride = args.in[residual_].row_stride;
     }
-    work.out = args.out[0].f32_row(0);
+    if (is_narrow_) {
+      work.out_bf16 = args.out[0].bf16_row(0);
+    } else {
+      work.out = args.out[0].f32_row(0);
+    }
     work.out_stride = args.out[0].row_stride;
     return work;
   }
@@ -49,6 +53,7 @@ class LinearTensor final : public GemmOp {
   const GemmWeight weight_;
   const Vector bias_;
   const int x_, residual_;
+  const bool is_narrow_;
 };
 
 }  // namespace

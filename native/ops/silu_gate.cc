@@ -16,9 +16,14 @@ class SiluGate final : public Op {
   bool row_wise() const override { return true; }
 
   void run_rows(int64_t begin, int64_t end, const OpArgs& args, int) const override {
-    for (int64_t row = begin; row < end; ++row)
-      for (int64_t i = 0; i < features_; i += block_)
-        args.kernels->rows->silu_gate(args.in[x_].f32_row(row) + 2 * i, args.out[0].f32_row(row) + i, block_);
+    const Matrix& x = args.in[x_];
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t i = 0; i < features_; i += block_) {
+        float* out = args.out[0].f32_row(row) + i;
+        x.dtype == DType::kBF16 ? args.kernels->rows->silu_gate_bf16(x.bf16_row(row) + 2 * i, out, block_)
+                                : args.kernels->rows->silu_gate(x.f32_row(row) + 2 * i, out, block_);
+      }
+    }
   }
 
  private:

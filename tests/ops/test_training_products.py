@@ -11,6 +11,8 @@ from support.training_plans import close, run_training
 from weft import ops
 from weft.ops.linear_input_grad import linear_input_grad
 from weft.ops.linear_weight_grad import linear_weight_grad
+from weft.ops.silu_gate import SiluGate
+from weft.ops.silu_gate_grad import SiluGateGrad, silu_gate_grad
 from weft.plan import Recorder, freeze
 from weft.runtime import Pool, Tensor
 from weft.types import DType
@@ -65,6 +67,24 @@ def test_bf16_rounds_both_factors(draw):
     got, _ = run_training(model, {"w": w}, {"x": x})["out"]
     np.testing.assert_allclose(got, bf16(x).astype(np.float64) @ bf16(w).T, rtol=1e-5, atol=1e-5)
     assert np.abs(got - x @ w.T).max() > 1e-4
+
+
+@pytest.mark.parametrize("features", [1, 5, 16, 37, 64])
+def test_gate_and_up_are_kept_as_bf16(draw, features):
+    x, w, d = draw(14, 40), draw(2 * features, 40), draw(14, features)
+
+    def model(r):
+        r.compute = "bf16"
+        rows = activations(r, 40)
+        r.output("plain", ops.linear(rows, r.weight("w")))  # a result, so it is float32
+        gate_up = ops.linear(rows, r.weight("w"))
+        r.output("gated", ops.silu_gate(gate_up))
+        r.output("d_x", silu_gate_grad(gate_up, activations(r, features, "d")))
+
+    got = {name: pair[0] for name, pair in run_training(model, {"w": w}, {"x": x, "d": d}).items()}
+    kept = bf16(got["plain"]).astype(np.float64)
+    np.testing.assert_allclose(got["gated"], SiluGate().reference(kept), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got["d_x"], SiluGateGrad().reference(kept, d), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("target", ["f32", "bf16", "q8", "int8", "q4"])

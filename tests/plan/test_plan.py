@@ -64,6 +64,7 @@ def test_a_gated_block_becomes_two_products(r, h):
         "activation": "silu_gate",
         "compute": "f32",
         "alternating": False,
+        "narrow": False,
     }
     assert set(gated.operands) == {"x", "weight", "norm_weight"} and gated.outputs[0].type.columns == F
     # The sum is written over the summand that nobody needs any more.
@@ -80,6 +81,7 @@ def test_gelu_and_layer_norm_fuse_with_their_biases(r, h):
         "activation": "gelu_tanh",
         "compute": "f32",
         "alternating": False,
+        "narrow": False,
     }
     assert set(plan.nodes[1].operands) == {"x", "weight", "bias", "norm_weight", "norm_bias"}
 

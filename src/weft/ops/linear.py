@@ -21,7 +21,7 @@ from weft.ops.operation import (
     vector,
 )
 from weft.ops.operation import weight as weight_operand
-from weft.types import INTERLEAVED_BLOCK, AnyVector, AnyWeight, Array, MatrixType, TensorType
+from weft.types import INTERLEAVED_BLOCK, AnyVector, AnyWeight, Array, DType, MatrixType, TensorType
 
 NORMS = ("", "rms_norm", "layer_norm")
 GATED_ACTIVATIONS = ("silu_gate", "gelu_gate")
@@ -38,7 +38,8 @@ class Linear(Operation):
     has neither norm nor activation; its `compute` "bf16" rounds both factors to bfloat16, sums are float32. A
     packed weight multiplies as its kind does; `compute` is then of the gradients alone.
     The columns of a plain product with an interleaved weight are gate, then up; `alternating`, they take
-    turns in blocks of `types.INTERLEAVED_BLOCK`, as the weight's outputs do.
+    turns in blocks of `types.INTERLEAVED_BLOCK`, as the weight's outputs do. `narrow`: out, of a plain
+    product with a tensor, is rounded to bfloat16, see `plan/narrow.py`.
     """
 
     norm: str = ""
@@ -46,6 +47,7 @@ class Linear(Operation):
     activation: str = ""
     compute: str = "f32"
     alternating: bool = False
+    narrow: bool = False
 
     name = "linear"
     operands = (
@@ -84,7 +86,8 @@ class Linear(Operation):
             fits = operand is None or operand.size == size
             expect(self, fits, f"a vector of {size} for weight {weight}", operand, "check its name")
         gated = self.activation in GATED_ACTIVATIONS
-        out = MatrixType(x.rows, weight.n // 2 if gated else weight.n)
+        dtype = DType.BF16 if self.narrow else DType.F32
+        out = MatrixType(x.rows, weight.n // 2 if gated else weight.n, dtype)
         if residual is not None:
             expect_same_rows(self, (x, residual))
             fits = residual.columns == out.columns
@@ -96,6 +99,10 @@ class Linear(Operation):
     def _check_attributes(
         self, weight: AnyWeight, norm_weight: AnyVector | None, norm_bias: AnyVector | None
     ) -> None:
+        if self.narrow:
+            expect(
+                self, isinstance(weight, TensorType), "a tensor for a narrow result", weight, "keep float32"
+            )
         plain = self.is_plain or not isinstance(weight, TensorType)
         expect(self, plain, "a packed weight for a fused form", weight, "record norm and activation apart")
         expect(self, self.norm in NORMS, f"norm one of {NORMS}", repr(self.norm), "fuse another way")

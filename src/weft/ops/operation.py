@@ -61,17 +61,22 @@ class OperationRecorder(Protocol):
 
 @dataclass(frozen=True)
 class OperandSpec:
-    """The name of an operand, what it must be, and whether it may be left out."""
+    """The name of an operand, what it must be, whether it may be left out, and whether a matrix of float32
+    may come rounded to bfloat16.
+    """
 
     name: str
     types: tuple[type[OperandType], ...]
     dtype: DType = DType.F32
     optional: bool = False
+    may_be_narrow: bool = False
 
 
-def matrix(name: str, dtype: DType = DType.F32, optional: bool = False) -> OperandSpec:
-    """An operand that is a matrix of `dtype`."""
-    return OperandSpec(name, (MatrixType,), dtype, optional)
+def matrix(
+    name: str, dtype: DType = DType.F32, optional: bool = False, may_be_narrow: bool = False
+) -> OperandSpec:
+    """An operand that is a matrix of `dtype`, or one of bfloat16 where it may be narrow."""
+    return OperandSpec(name, (MatrixType,), dtype, optional, may_be_narrow)
 
 
 def vector(name: str, optional: bool = False) -> OperandSpec:
@@ -244,7 +249,9 @@ def _check_operand(op: Operation, spec: OperandSpec, type_: OperandType) -> None
         raise PlanError(
             f"{op.name}: expected {spec.name} to be a {wanted}, got a {came}; pass the right operand."
         )
-    if isinstance(type_, MatrixType) and type_.dtype is not spec.dtype:
+    if not isinstance(type_, MatrixType):
+        return
+    if type_.dtype is not spec.dtype and not (spec.may_be_narrow and type_.dtype is DType.BF16):
         raise PlanError(f"{op.name}: expected {spec.name} of {spec.dtype}, got {type_}; convert it first.")
 
 

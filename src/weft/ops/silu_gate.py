@@ -23,7 +23,7 @@ class SiluGate(Operation):
     alternating: bool = False
 
     name = "silu_gate"
-    operands = (matrix("x"),)
+    operands = (matrix("x", may_be_narrow=True),)
     row_wise = True
     is_cheap = True
 

@@ -19,7 +19,7 @@ class SiluGateGrad(Operation):
     """
 
     name = "silu_gate_grad"
-    operands = (matrix("x"), matrix("d_out"))
+    operands = (matrix("x", may_be_narrow=True), matrix("d_out"))
     outputs = ("d_x",)
     row_wise = True
     in_place_of = ("x",)
@@ -28,7 +28,7 @@ class SiluGateGrad(Operation):
         expect_same_rows(self, (x, d_out))
         fits = x.columns == 2 * d_out.columns
         expect(self, fits, f"{2 * d_out.columns} columns of gate and up", x, "pass the gate's own input")
-        return x
+        return MatrixType(x.rows, x.columns)
 
     def flops(self, sizes: Sizes, x: MatrixType, d_out: MatrixType) -> float:
         return 10.0 * sizes[x.rows] * d_out.columns

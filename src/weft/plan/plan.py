@@ -11,6 +11,7 @@ from weft.ops.operation import Cost
 from weft.plan.cost import node_cost, run_sizes
 from weft.plan.fuse import fuse as fuse_recording
 from weft.plan.memory import Placement, place_values
+from weft.plan.narrow import narrow
 from weft.plan.node import Node
 from weft.plan.printing import format_plan
 from weft.plan.record import Recording
@@ -75,7 +76,7 @@ def freeze(recording: Recording, max_sizes: Mapping[str, int], fuse: bool = True
                 f"Expected at least 1 for the largest size of {dimension!r}, got {size}; raise it."
             )
     if fuse:
-        recording = fuse_recording(recording)
+        recording = narrow(fuse_recording(recording))
     return Plan(
         recording.nodes,
         MappingProxyType(dict(recording.inputs)),
