@@ -10,6 +10,7 @@ from typing import Any
 
 CHAT = "/v1/chat/completions"
 _MOST_UNDER_WAY = 4096
+_SILENCE_S = 30.0  # after which the server ends a connection that has not asked
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Outcome:
     broken: int = 0  # answers that did not come whole
     without_retry_after: int = 0  # refusals that do not say when to come again
     refusal_s: list[float] = field(default_factory=list)
+    silent: int = 0  # that this process left unasked for so long that the server ended them
 
 
 class Connection:
@@ -57,7 +59,14 @@ async def ask(port: int, body: dict[str, Any], outcome: Outcome) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     connection = await Connection.open(port, body)
-    status, headers = await connection.head()
+    asked_s = loop.time() - began
+    try:
+        status, headers = await connection.head()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        # On a machine that others stop for half a minute a connection may not have asked in time.
+        assert asked_s >= _SILENCE_S, f"no answer to what was asked {asked_s:.1f} s after connecting"
+        outcome.silent += 1
+        return
     outcome.statuses[status] += 1
     if status == 429:
         outcome.refusal_s.append(loop.time() - began)

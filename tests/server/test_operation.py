@@ -180,6 +180,18 @@ def test_sigterm_hands_back_what_takes_too_long(tiny: Path, home: Path) -> None:
         assert server.process.wait(300) == 0
 
 
+def test_sigterm_cuts_who_does_not_read(tiny: Path, home: Path) -> None:
+    """Streams that fill what the system buffers: the end does not wait for them, and is no fault."""
+    with running(tiny, home, "--shutdown-time", "0.3") as server:
+        connections = [begin(server, {**LONG, "stream": True}) for _ in range(3)]
+        server.wait_until(lambda: server.metric("weft_step_rows_total") > 30_000)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(300) == 0
+        for connection in connections:
+            connection.close()
+    assert "Traceback" not in server.log.read_text()
+
+
 def test_a_port_in_use_is_said(server: Server, tiny: Path, home: Path) -> None:
     from tests.cli.run_weft import Weft
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -98,14 +99,21 @@ class _Server(uvicorn.Server):
         self._service.draining = True
         if self._hand_back is None:
             call = self._service.engine_thread.call_on_loop
-            self._hand_back = threading.Timer(
-                self._service.config.shutdown_time, call, (self._service.hand_back,)
-            )
+            self._hand_back = threading.Timer(self._service.config.shutdown_time, call, (self._end_answers,))
             self._hand_back.daemon = True
             self._hand_back.start()
         # A second Ctrl-C does not wait. The signal is not raised again at the end: stopping is no failure.
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+
+    def _end_answers(self) -> None:
+        self._service.hand_back()
+        asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._cut)
+
+    def _cut(self) -> None:
+        """Ends connections whose clients do not read the last words."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     def cancel_hand_back(self) -> None:
         """Ends the wait for the time to hand back, which would hold the model beyond the end of Python."""
