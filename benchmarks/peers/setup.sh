@@ -19,14 +19,14 @@ TORCH=torch==2.13.0 # a free `torch` would bring gigabytes of CUDA
 export HF_HUB_OFFLINE=1
 mkdir -p "$MODELS"
 
-# environment NAME PACKAGE...: a virtual environment with these packages
+# environment NAME PACKAGE...: a virtual environment with these packages; others come to one that had less
 environment() {
     local name=$1
     shift
-    [ -e "$ROOT/$name/.complete" ] && return
-    "$PYTHON" -m venv "$ROOT/$name"
-    "$ROOT/$name/bin/pip" install --quiet "$@"
-    touch "$ROOT/$name/.complete"
+    [ "$(cat "$ROOT/$name/.complete" 2>/dev/null)" = "$*" ] && return
+    [ -x "$ROOT/$name/bin/pip" ] || "$PYTHON" -m venv "$ROOT/$name"
+    "$ROOT/$name/bin/python" -m pip install --quiet "$@"
+    echo "$*" >"$ROOT/$name/.complete"
 }
 
 # produce PATH COMMAND...: run the command, which writes to its last argument, unless PATH is there

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import weft
-from tests.server.running_server import Server
+from tests.server.running_server import Server, running
+from tests.support.tiny_folder import write_tiny_folder
 
 TEXTS = ["Weft and warp", "a", "The loom. " * 12]
 
@@ -120,6 +121,22 @@ def test_echo_streams(server: Server) -> None:
             assert "".join(part["text"] for part in parts) == choice["text"]
     scored = events(server, prompt="abc", max_tokens=0, echo=True, logprobs=0)
     assert [chunk["choices"][0]["text"] for chunk in scored] == ["abc"]
+
+
+def test_what_fits_a_gap(tiny: Path, home: Path, tmp_path: Path) -> None:
+    marks = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+    folder = write_tiny_folder(tmp_path / "filling", marks=marks)
+    with running(folder, home) as filling:
+        settings: dict[str, Any] = {"max_tokens": 9, "temperature": 0, "logprobs": 0}
+        found = filling.ok("/v1/completions", {"prompt": ["a ", [*b"b"]], "suffix": " c</s>", **settings})
+        for choice, before in zip(found["choices"], (b"a ", b"b"), strict=True):
+            asked = [258, *before, 259, *b" c</s>", 260]
+            assert (
+                choice["text"]
+                == filling.ok("/v1/completions", {"prompt": asked, **settings})["choices"][0]["text"]
+            )
+        refused = filling.refused(400, "/v1/completions", {"prompt": "a", "suffix": "b", "echo": True})
+        assert refused["param"] == "suffix"
 
 
 def test_refusals(server: Server) -> None:

@@ -8,8 +8,11 @@ from weft.io.tokenizer import SpecialTokens, Tokenizer
 START, END = 256, 257
 
 
-def byte_tokenizer(with_marks: bool = True) -> Tokenizer:
-    """Ids are those of bytes; 256 begins a turn ("<s>"), 257 ends it ("</s>") and every document."""
+def byte_tokenizer(with_marks: bool = True, marks: tuple[str, ...] = ()) -> Tokenizer:
+    """Ids are those of bytes; 256 begins a turn ("<s>"), 257 ends it ("</s>") and every document.
+
+    marks: special tokens after these.
+    """
     from tokenizers import Tokenizer as RawTokenizer
     from tokenizers import decoders, models, pre_tokenizers
 
@@ -18,7 +21,7 @@ def byte_tokenizer(with_marks: bool = True) -> Tokenizer:
     raw.decoder = decoders.ByteLevel()
     if not with_marks:
         return Tokenizer(raw)
-    raw.add_special_tokens(["<s>", "</s>"])
+    raw.add_special_tokens(["<s>", "</s>", *marks])
     return Tokenizer(raw, SpecialTokens(eos_ids=(END,)))
 
 

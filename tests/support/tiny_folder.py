@@ -14,16 +14,20 @@ WIDTH, FEED_FORWARD, LAYERS, HEADS, VOCABULARY = 32, 48, 2, 2, 258
 CONTEXT = 1 << 16  # an answer that fills it can be stopped midway
 
 
-def write_tiny_folder(folder: Path, *, with_template: bool = True) -> Path:
-    """Writes config.json, model.safetensors, tokenizer.json (and a chat template) to `folder`."""
+def write_tiny_folder(folder: Path, *, with_template: bool = True, marks: tuple[str, ...] = ()) -> Path:
+    """Writes config.json, model.safetensors, tokenizer.json (and a chat template) to `folder`.
+
+    marks: tokens besides, from VOCABULARY on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "config.json", _config())
+    size = VOCABULARY + len(marks)
+    _write_json(folder / "config.json", {**_config(), "vocab_size": size})
     settings = {"bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast"}
     if with_template:
         settings["chat_template"] = CHAT_TEMPLATE
     _write_json(folder / "tokenizer_config.json", settings)
-    byte_tokenizer().save(folder / "tokenizer.json")
-    _write_safetensors(folder / "model.safetensors", _weights())
+    byte_tokenizer(marks=marks).save(folder / "tokenizer.json")
+    _write_safetensors(folder / "model.safetensors", _weights(size))
     return folder
 
 
@@ -36,7 +40,6 @@ def _config() -> dict[str, object]:
         "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
         "num_key_value_heads": HEADS,
-        "vocab_size": VOCABULARY,
         "max_position_embeddings": CONTEXT,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
@@ -46,13 +49,13 @@ def _config() -> dict[str, object]:
     }
 
 
-def _weights() -> dict[str, np.ndarray]:
+def _weights(vocabulary: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(7)
 
     def matrix(n: int, k: int) -> np.ndarray:
         return random.normal(0.0, k**-0.5, (n, k)).astype(np.float32)
 
-    weights = {"model.embed_tokens.weight": matrix(VOCABULARY, WIDTH)}
+    weights = {"model.embed_tokens.weight": matrix(vocabulary, WIDTH)}
     for layer in range(LAYERS):
         place = f"model.layers.{layer}"
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):

@@ -22,6 +22,7 @@ from weft.server.served import Served
 from weft.server.service import Service
 from weft.server.usage import usage_of
 from weft.tasks.completion import Completion
+from weft.tasks.fill_in import fill_in_prompt
 from weft.tasks.generate import Generator
 from weft.types import Array
 
@@ -30,13 +31,17 @@ MAX_PROMPTS = 1024
 
 
 class CompletionRequest(ConstraintFields, kw_only=True):
-    """The body of the request. prompt: a text, token ids, or a list of either."""
+    """The body of the request.
+
+    prompt: a text, token ids, or a list of either. suffix: what follows the answer, for models that fill gaps.
+    """
 
     prompt: str | Annotated[list[str | int | list[int]], Meta(min_length=1, max_length=1 << 20)]
     max_tokens: Annotated[int, Meta(ge=0, le=1 << 31)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     best_of: int | None = None
+    suffix: str | None = None
 
     def prompts(self) -> list[str | list[int]]:
         """The prompts, each a text or token ids. Raises ApiError."""
@@ -57,6 +62,8 @@ class CompletionRequest(ConstraintFields, kw_only=True):
         """The fields as settings of `weft.SamplingParams`. Raises ApiError."""
         if self.best_of not in (None, self.num_choices):
             raise ApiError(400, "Expected best_of equal to n, got another; leave it out.", param="best_of")
+        if self.suffix is not None and self.echo:
+            raise ApiError(400, "Expected suffix or echo, got both; leave one out.", param="suffix")
         if self.max_tokens == 0 and not self.echo:
             raise ApiError(
                 400, "Expected max_tokens of at least 1 without echo, got 0; raise it.", param="max_tokens"
@@ -76,7 +83,7 @@ async def completions(request: Request) -> Response:
     service: Service = request.app.state.service
     body: CompletionRequest = await read_struct(request, COMPLETION_DECODER, service.config.max_body_bytes)
     prompts = body.prompts()
-    length = sum(map(len, prompts))
+    length = sum(map(len, prompts)) + len(body.suffix or "") * len(prompts)
     count = len(prompts) * body.num_choices
     work = await service.prepare(
         count,
@@ -87,6 +94,10 @@ async def completions(request: Request) -> Response:
     run = service.run(work.sequences, streams=bool(body.stream))
     events = work.events(run) if body.stream else None
     return await reply(request, run, events, work.whole)
+
+
+def _whole(generator: Generator, prompt: str | list[int], suffix: str | None) -> str | list[int]:
+    return prompt if suffix is None else fill_in_prompt(generator.tokenizer, prompt, suffix)
 
 
 class CompletionWork:
@@ -108,7 +119,7 @@ class CompletionWork:
         try:
             params = generator.sampling(body.settings())
             for prompt in body.prompts():
-                tokens = generator.tokens_of(prompt)
+                tokens = generator.tokens_of(_whole(generator, prompt, body.suffix))
                 self._prompt_tokens += len(tokens)
                 self._add_echo(generator, prompt, tokens)
                 if body.max_tokens != 0:
