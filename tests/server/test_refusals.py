@@ -30,6 +30,10 @@ GOOD: dict[str, Any] = {"messages": [{"role": "user", "content": "a"}], "max_tok
         ({"temperature": -1}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"top_logprobs": 21}, "top_logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"store": True}, "store"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"modalities": ["audio"]}, "modalities"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"seed": -1}, "seed"),
         ({"stop": ["a"] * 17}, "stop"),
@@ -42,6 +46,11 @@ def test_a_wrong_field_is_named(server: Server, change: dict[str, Any], param: s
     assert error["type"] == "invalid_request_error"
     named = str(error["param"])
     assert named == param or named.startswith(param.split("[...]")[0]), error
+
+
+def test_what_weft_does_anyway_may_be_asked_for(server: Server) -> None:
+    said = {"store": False, "service_tier": "auto", "modalities": ["text"]}
+    assert server.ok(CHAT, GOOD | said | {"prompt_cache_key": "a", "safety_identifier": "b"})["choices"]
 
 
 def test_a_missing_field_is_named(server: Server) -> None:

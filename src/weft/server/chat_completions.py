@@ -15,7 +15,7 @@ from starlette.responses import Response
 from weft import __version__
 from weft.errors import WeftError
 from weft.server.body import read_struct
-from weft.server.errors import of_weft
+from weft.server.errors import ApiError, of_weft
 from weft.server.responses import DONE, event, reply
 from weft.server.run import Run
 from weft.server.sampling_fields import Count, decoder_of
@@ -76,6 +76,7 @@ class ChatRequest(ToolFields, kw_only=True):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    modalities: list[Literal["text"]] | None = None
 
     def settings(self) -> dict[str, Any]:
         """The fields as settings of `weft.SamplingParams`."""
@@ -83,6 +84,10 @@ class ChatRequest(ToolFields, kw_only=True):
         settings = self.sampling() | {"max_tokens": min(limits, default=None)}
         if self.logprobs:
             settings["logprobs"] = self.top_logprobs or True
+        elif self.top_logprobs:
+            raise ApiError(
+                400, "Expected top_logprobs with logprobs alone, got it without.", param="top_logprobs"
+            )
         return settings
 
 

@@ -33,7 +33,7 @@ MAX_PROMPTS = 1024
 class CompletionRequest(ConstraintFields, kw_only=True):
     """The body of the request.
 
-    prompt: a text, token ids, or a list of either. suffix: what follows the answer, for models that fill gaps.
+    prompt: a text, token ids, or a list of either. suffix: what follows the answer.
     """
 
     prompt: str | Annotated[list[str | int | list[int]], Meta(min_length=1, max_length=1 << 20)]

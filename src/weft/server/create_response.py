@@ -38,7 +38,6 @@ class ResponseRequest(GuidedFields, kw_only=True):
     text: TextOptions | None = None
     # What has one value here.
     background: Literal[False] | None = None
-    store: Literal[False] | None = None
     truncation: Literal["disabled"] | None = None
     previous_response_id: None = None
     tools: Annotated[list[FlatFunction], Meta(max_length=MAX_TOOLS)] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -57,6 +57,11 @@ class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
     # Who asks and for what: noted by nobody here, and without effect on the answer.
     user: str | None = None
     metadata: dict[str, str] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None  # equal begins are found without it
+    # Taken with the one value that says what weft does anyway.
+    store: Literal[False] | None = None
+    service_tier: Literal["auto", "default"] | None = None
 
     @property
     def num_choices(self) -> int:
