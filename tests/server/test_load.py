@@ -58,7 +58,7 @@ def overload(server: Server, seconds: float) -> load.Outcome:
     rate = 10 * capacity(server)
     outcome = asyncio.run(load.ask_all(server.port, SHORT, rate, seconds))
     assert outcome.statuses.keys() <= {200, 429}, outcome.statuses
-    assert outcome.statuses[429] > outcome.statuses[200] > 0, f"ten times too much: {outcome.statuses}"
+    assert outcome.statuses[429] > 0 and outcome.statuses[200] > 0, outcome.statuses
     assert outcome.broken == 0 and outcome.without_retry_after == 0
     assert outcome.silent <= outcome.statuses[429] // 10
     nothing_is_held(server)
@@ -95,6 +95,7 @@ def test_ten_minutes_of_ten_times_too_much(server: Server) -> None:
     memory = [server.memory_bytes()]
     for _ in range(2):
         outcome = overload(server, 300)
+        assert outcome.statuses[429] > outcome.statuses[200], f"ten times too much: {outcome.statuses}"
         memory.append(server.memory_bytes())
     refused = sorted(outcome.refusal_s)
     median_ms = refused[len(refused) // 2] * 1e3
@@ -153,9 +154,10 @@ def test_slow_readers_slow_nobody(server: Server) -> None:
         slow = await load.open_streams(server.port, LONG, MAX_QUEUE // 2)  # nothing of them is read
         outcome = load.Outcome()
         await asyncio.to_thread(server.wait_for_metric, "weft_requests_running", len(slow))
+        rows = server.metric("weft_step_rows_total")
         await asyncio.gather(*(load.ask(server.port, SHORT, outcome) for _ in range(4)))
         assert outcome.statuses == {200: 4} and not outcome.broken
-        assert server.metric("weft_requests_running") == len(slow), "they go on meanwhile"
+        assert server.metric("weft_step_rows_total") > rows + 5 * 200, "they go on meanwhile"
         await load.vanish_at_once(slow)
 
     asyncio.run(answer_beside_slow_readers())
