@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,9 +37,38 @@ from weft.train.trainable import Trainable
 from weft.train.trainer import Trainer, TrainingParts
 from weft.types import Array
 
+if TYPE_CHECKING:
+    from weft.train.prepare import Machinery
+
 
 def assemble_vectors(config: TrainConfig, folder: RunFolder, callbacks: Sequence[Callback]) -> Trainer:
     """A trainer of a perceptron on vectors. Raises ConfigError, DataError, OutOfMemoryError."""
+    data = _read_data(config, folder)
+    model = VectorConfig(data.train.inputs, data.train.targets, _hidden(config))
+    steps = config.steps or max(1, math.ceil((config.epochs or 1.0) * len(data.train) / config.rows_per_step))
+    config = dataclasses.replace(config, steps=steps, epochs=None)
+    weights = initial_vector_weights(model, config.seed)
+    machinery = machinery_of(config, vector_plans(config, model), weights, config.rows_per_slice)
+    parts = _training_parts(config, data, model, machinery)
+    if not RunFolder.holds_run(folder.path):
+        folder.begin(config)
+    board = [TensorBoardWriter(folder.path / "tensorboard")] if config.tensorboard else []
+    return Trainer(config, parts, folder, [*callbacks, *board])
+
+
+@dataclass(frozen=True)
+class _VectorData:
+    """The columns of a run: `valid` are held out; `scales` are what both were standardized by; `key` tells
+    their content before that.
+    """
+
+    train: VectorTable
+    valid: VectorTable | None
+    scales: tuple[Array, Array] | None
+    key: str
+
+
+def _read_data(config: TrainConfig, folder: RunFolder) -> _VectorData:
     files = find_files(config.data, folder.path)
     columns = Columns(config.inputs, config.targets)
     table = read_vectors(files.train, columns)
@@ -46,36 +77,33 @@ def assemble_vectors(config: TrainConfig, folder: RunFolder, callbacks: Sequence
     held_out = read_vectors(files.valid, columns) if files.valid else None
     train, valid = (table, held_out) if held_out else split_table(table, config.valid_share, config.seed)
     key = table_key([train, *([valid] if valid else [])])
-    scales = _scales(train) if config.standardize else None
-    if scales is not None:
-        train, valid = _scaled(train, *scales), valid and _scaled(valid, *scales)
-    model = VectorConfig(train.inputs, train.targets, _hidden(config))
-    steps = config.steps or max(1, math.ceil((config.epochs or 1.0) * len(train) / config.rows_per_step))
-    config = dataclasses.replace(config, steps=steps, epochs=None)
-    weights = initial_vector_weights(model, config.seed)
-    machinery = machinery_of(config, vector_plans(config, model), weights, config.rows_per_slice)
+    if not config.standardize:
+        return _VectorData(train, valid, None, key)
+    scales = _scales(train)
+    return _VectorData(_scaled(train, *scales), valid and _scaled(valid, *scales), scales, key)
+
+
+def _training_parts(
+    config: TrainConfig, data: _VectorData, model: VectorConfig, machinery: Machinery
+) -> TrainingParts:
     from weft.train.prepare import rule_of, schedule_of
 
-    trainable = machinery.model
+    trainable, rows = machinery.model, config.rows_per_slice
     optimizer = Optimizer(
         rule_of(config), config.clip_norm, trainable.weights, trainable.gradients, machinery.update
     )
-    parts = TrainingParts(
+    return TrainingParts(
         model=trainable,
         optimizer=optimizer,
         schedule=schedule_of(config),
-        batches=VectorBatches(train, config.rows_per_step, config.rows_per_slice, config.seed),
-        data_key=key,
-        export=lambda path: _export(path, model, trainable.weights, scales),
-        evaluate=partial(evaluate_vectors, trainable, valid, config.rows_per_slice) if valid else None,
+        batches=VectorBatches(data.train, config.rows_per_step, rows, config.seed),
+        data_key=data.key,
+        export=lambda path: _export(path, model, trainable.weights, data.scales),
+        evaluate=partial(evaluate_vectors, trainable, data.valid, rows) if data.valid else None,
         close=machinery.close,
         memory_bytes=machinery.memory_bytes,
         least_seconds=machinery.least_seconds,
     )
-    if not RunFolder.holds_run(folder.path):
-        folder.begin(config)
-    board = [TensorBoardWriter(folder.path / "tensorboard")] if config.tensorboard else []
-    return Trainer(config, parts, folder, [*callbacks, *board])
 
 
 def vector_plans(config: TrainConfig, model: VectorConfig) -> TrainingPlans:
