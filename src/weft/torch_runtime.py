@@ -14,8 +14,8 @@ import numpy as np
 
 from weft.errors import ConfigError, UnsupportedError
 from weft.ops.operation import Operation
-from weft.plan import Node, Parameter, Plan, State, Value, Weights
-from weft.plan.reference import plain_nodes
+from weft.plan import Node, Plan, Value, Weights
+from weft.plan.reference import operand_array, plain_nodes
 from weft.plan.value import PlanOperand
 from weft.types import BLOCK_TOKENS, Array, CacheType
 
@@ -70,10 +70,10 @@ class TorchExecutable:
         with self.torch.no_grad():
             for node in plain_nodes(self.plan):
                 self._run_node(node, values)
-        return {name: self._array(self._lookup(value, values)) for name, value in self.plan.outputs.items()}
+        return {name: self._array(self._operand(value, values)) for name, value in self.plan.outputs.items()}
 
     def _run_node(self, node: Node, values: dict[Value, Tensor]) -> None:
-        operands = {name: self._lookup(operand, values) for name, operand in node.operands.items()}
+        operands = {name: self._operand(operand, values) for name, operand in node.operands.items()}
         function = FUNCTIONS.get(node.op.name)
         if function is not None:
             results = function(self.torch, node.op, **operands)
@@ -87,15 +87,8 @@ class TorchExecutable:
         results = op.reference(**{name: self._array(operand) for name, operand in operands.items()})
         return tuple(self._tensor(result) for result in results)
 
-    def _lookup(self, operand: PlanOperand, values: Mapping[Value, Tensor]) -> Any:
-        match operand:
-            case Parameter():
-                return self.parameters[operand.name]
-            case State():
-                return self.caches[operand.name]
-            case Value():
-                first = operand.first_column
-                return values[operand.base][:, first : first + operand.type.columns]
+    def _operand(self, operand: PlanOperand, values: Mapping[Value, Tensor]) -> Any:
+        return operand_array(operand, self.parameters, self.caches, values)
 
     def _bind(self, name: str, weights: Weights) -> Tensor:
         content = self.plan.constants.get(name)

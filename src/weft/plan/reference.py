@@ -44,10 +44,10 @@ class ReferenceExecutable:
         }
         for node in plain_nodes(self.plan):
             self._run_node(node, values)
-        return {name: self._lookup(value, values) for name, value in self.plan.outputs.items()}
+        return {name: self._operand(value, values) for name, value in self.plan.outputs.items()}
 
     def _run_node(self, node: Node, values: dict[Value, Array]) -> None:
-        operands = {name: self._lookup(operand, values) for name, operand in node.operands.items()}
+        operands = {name: self._operand(operand, values) for name, operand in node.operands.items()}
         results = node.op.reference(**operands)
         if not isinstance(results, tuple):
             results = (results,)
@@ -58,15 +58,8 @@ class ReferenceExecutable:
                 )
             values[value] = result
 
-    def _lookup(self, operand: PlanOperand, values: Mapping[Value, Array]) -> Any:
-        match operand:
-            case Parameter():
-                return self.parameters[operand.name]
-            case State():
-                return self.caches[operand.name]
-            case Value():
-                first = operand.first_column
-                return values[operand.base][:, first : first + operand.type.columns]
+    def _operand(self, operand: PlanOperand, values: Mapping[Value, Array]) -> Any:
+        return operand_array(operand, self.parameters, self.caches, values)
 
     def _bind(self, name: str, weights: Weights) -> Array:
         constant = self.plan.constants.get(name)
@@ -108,3 +101,22 @@ def plain_nodes(plan: Plan) -> Iterator[Node]:
             if plain not in seen:
                 seen.add(plain)
                 yield plain
+
+
+def operand_array(
+    operand: PlanOperand,
+    parameters: Mapping[str, Any],
+    caches: Mapping[str, Any],
+    values: Mapping[Value, Any],
+) -> Any:
+    """What an interpreter of plans passes for `operand`: a parameter's or a cache's by its name, or the
+    columns of a value, of those computed so far.
+    """
+    match operand:
+        case Parameter():
+            return parameters[operand.name]
+        case State():
+            return caches[operand.name]
+        case Value():
+            first = operand.first_column
+            return values[operand.base][:, first : first + operand.type.columns]
