@@ -125,6 +125,21 @@ def test_drafts_are_as_long_as_they_pay() -> None:
     assert surer > less_sure, "the likelier rows come first"
 
 
+def test_a_guess_has_to_bring_back_the_calls_that_it_costs() -> None:
+    drafter = Drafter(1)
+    drafter.costs = Linear(9.0)
+    sequence = request([1, 2, 3, 1], 100)  # 1 in 5 that 2 follows, where 1 in 10 would pay for the row
+    assert drafter.choose([sequence], 100, chains=True) and drafter.choose([sequence], 100)
+    for _ in range(200):
+        drafter.note_pause(3.0)
+    assert 2.9 < drafter.between_calls < 3.01
+    assert drafter.choose([sequence], 100), "each step is a call of its own anyway"
+    assert not drafter.choose([sequence], 100, chains=True)
+    before = drafter.between_calls
+    drafter.note_pause(3600.0)
+    assert drafter.between_calls < 1.2 * before, "the engine slept"
+
+
 def test_fewer_steps_and_the_same_answer() -> None:
     engine = make_engine(draft_max=8)
     sequence = request([1, 2, 3], 120, ends=False)

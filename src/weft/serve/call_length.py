@@ -23,12 +23,16 @@ class CallLength:
     def __init__(self) -> None:
         self._most = 1
 
+    def may_be_several(self, sequences: List[Sequence], step_seconds: float) -> bool:
+        """Whether the decoding `sequences` can take several steps of `step_seconds` in a call."""
+        return 2 * step_seconds <= _LONGEST_CALL and all(map(_goes_on_unseen, sequences))
+
     def steps(self, sequences: List[Sequence], step_seconds: float) -> int:
         """How many steps of `step_seconds` the decoding `sequences` take now; none of them guesses."""
         most = self._most
         self._most = min(2 * most, _MOST_STEPS)
         count = min(most, int(_LONGEST_CALL / step_seconds))
-        if count < 2 or not all(map(_goes_on_unseen, sequences)):
+        if count < 2 or not self.may_be_several(sequences, step_seconds):
             return 1
         return min(count, *(sequence.max_length - sequence.num_tokens for sequence in sequences))
 

@@ -10,6 +10,9 @@ from weft.serve.sequence import Sequence
 from weft.serve.step_costs import StepCosts
 
 _LEAST_CHANCE = 0.02
+# Where steps run several in a call, one with guesses is a call of its own, and so is the one after it.
+_MORE_CALLS = 2
+_LEARNING_RATE = 0.1
 
 
 class Costs(Protocol):
@@ -28,15 +31,25 @@ class Drafter:
     A row costs what the steps so far say, and brings a token as likely as the request's guesses came true;
     rows are added, the likeliest first, as long as tokens in a second grow. So nothing is guessed where that
     does not pay: in texts that repeat nothing, or in batches that keep the arithmetic busy.
-    draft_max: most tokens of one request; 0 for none.
+    draft_max: most tokens of one request; 0 for none. between_calls: seconds that the engine itself takes.
     """
 
     def __init__(self, draft_max: int) -> None:
         self.draft_max = draft_max
         self.costs: Costs = StepCosts()
+        self.between_calls = 0.0002
 
-    def choose(self, sequences: List[Sequence], max_guesses: int) -> dict[Sequence, list[int]]:
-        """The drafts of those of the decoding `sequences` that guess, at most `max_guesses` tokens in all."""
+    def note_pause(self, seconds: float) -> None:
+        """Takes note of the time between two calls; one in which the engine slept counts as little."""
+        self.between_calls += (min(seconds, 2 * self.between_calls) - self.between_calls) * _LEARNING_RATE
+
+    def choose(
+        self, sequences: List[Sequence], max_guesses: int, *, chains: bool = False
+    ) -> dict[Sequence, list[int]]:
+        """The drafts of those of the decoding `sequences` that guess, at most `max_guesses` tokens in all.
+
+        chains: whether several steps would run in one call without guesses.
+        """
         if not (self.draft_max and sequences and self._may_pay(len(sequences), max_guesses)):
             return {}
         chances = [
@@ -49,7 +62,7 @@ class Drafter:
         # A request's chances fall from guess to guess, so that those taken are its first ones.
         chances.sort(reverse=True)
         lengths: dict[int, int] = {}
-        for _, number in chances[: self._best_count(len(sequences), chances[:max_guesses])]:
+        for _, number in chances[: self._best_count(len(sequences), chances[:max_guesses], chains)]:
             lengths[number] = lengths.get(number, 0) + 1
         drafts = {sequences[number]: _draft(sequences[number], length) for number, length in lengths.items()}
         return {sequence: draft for sequence, draft in drafts.items() if draft}
@@ -73,13 +86,15 @@ class Drafter:
         sequence.lookup.follow(sequence.output)
         return sequence.lookup.chances(length, _LEAST_CHANCE)
 
-    def _best_count(self, num_rows: int, chances: List[tuple[float, int]]) -> int:
+    def _best_count(self, num_rows: int, chances: List[tuple[float, int]], chains: bool) -> int:
         """How many guesses, the likeliest first, make a second bring the most tokens."""
-        best, best_rate = 0, num_rows / self.costs.estimate(num_rows)
+        besides = 0.0 if chains else self.between_calls
+        best, best_rate = 0, num_rows / (self.costs.estimate(num_rows) + besides)
+        besides = self.between_calls * (_MORE_CALLS if chains else 1)
         tokens = float(num_rows)
         for count, (chance, _) in enumerate(chances, 1):
             tokens += chance
-            rate = tokens / self.costs.estimate(num_rows + count)
+            rate = tokens / (self.costs.estimate(num_rows + count) + besides)
             if rate > best_rate:
                 best, best_rate = count, rate
         return best

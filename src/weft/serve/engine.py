@@ -69,6 +69,7 @@ class Engine:
         self._sampler = Sampler(max_running, max_outputs, masks)
         self.drafter = Drafter(limits.draft_max)
         self._call_length = CallLength()
+        self._run_ended_at = 0.0
         self._driver = Driver(self._step)
         self._clock = clock
         self._deadlines: list[tuple[float, int, Sequence]] = []  # a heap
@@ -224,9 +225,11 @@ class Engine:
         positions = batch.output_positions
         inputs.update(self._sampler.inputs(sampling, batch.output_seats, positions, step.drafts))
         begin = time.perf_counter()
+        self.drafter.note_pause(begin - self._run_ended_at)
         sampled = self._run(step, inputs)
+        self._run_ended_at = time.perf_counter()
         if not step.chunks:
-            seconds = time.perf_counter() - begin
+            seconds = self._run_ended_at - begin
             self.drafter.costs.observe(batch.num_rows // step.num_chained, seconds / step.num_chained)
         if step.drafts:
             self._give_verified(step, sampling, sampled)
@@ -246,13 +249,15 @@ class Engine:
     def _look_ahead(self, step: Step) -> None:
         """Adds guesses to a step without prompts, or where there are none further steps."""
         num_rows = len(step.decoding)
-        chosen = self.drafter.choose(step.decoding, self.limits.max_outputs - num_rows)
+        step_seconds = self.drafter.costs.estimate(num_rows)
+        chains = self._runner.chains and self._call_length.may_be_several(step.decoding, step_seconds)
+        chosen = self.drafter.choose(step.decoding, self.limits.max_outputs - num_rows, chains=chains)
         drafts = chosen if self._masks is None else allowed_drafts(self._masks, chosen)
         if drafts:
             self._call_length.note_guess()
             self.scheduler.add_drafts(step, drafts)
-        elif self._runner.chains:
-            count = self._call_length.steps(step.decoding, self.drafter.costs.estimate(num_rows))
+        elif chains:
+            count = self._call_length.steps(step.decoding, step_seconds)
             count = min(count, self.limits.max_outputs // num_rows)
             if count > 1:
                 self.scheduler.add_steps(step, count)
