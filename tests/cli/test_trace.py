@@ -10,13 +10,13 @@ import pytest
 
 from tests.cli.run_weft import Weft
 
-NUM_TOKENS = 70  # steps, more than a trace holds in memory
+NUM_TOKENS = 70  # steps without guesses, more than a trace holds in memory
 
 
 @pytest.fixture(scope="module")
 def timeline(weft: Weft, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trace") / "trace.json"
-    flags = ("-n", str(NUM_TOKENS), "--ignore-eos", "-t", "2", "--trace", path)
+    flags = ("-n", str(NUM_TOKENS), "--ignore-eos", "-t", "2", "--draft-max", "0", "--trace", path)
     weft.ok("generate", "-m", tiny, "-p", "A prompt of some tokens.", *flags)
     return path
 

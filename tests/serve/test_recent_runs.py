@@ -21,7 +21,8 @@ PROMPTS = ["Weft", "warp and weft"]
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[weft.Model]:
     monkeypatch.setenv("WEFT_HOME", str(tmp_path / "home"))
-    with weft.load(write_tiny_folder(tmp_path / "tiny"), threads=4, teams=2) as loaded:
+    # Guesses, and with them the rows of a run, would depend on how long steps take.
+    with weft.load(write_tiny_folder(tmp_path / "tiny"), threads=4, teams=2, draft_max=0) as loaded:
         yield loaded
 
 
