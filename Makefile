@@ -11,7 +11,7 @@ MODEL := smollm2-135m-instruct
 # its bytecode; the editable install gets it from compileall, so that starts are as quick.
 BUILD_TOOLS := scikit-build-core nanobind cmake ninja
 
-.PHONY: install test-environment demo test check soak bench docs clean
+.PHONY: install test-environment demo test check soak image bench docs clean
 
 install: $(VENV)/.installed
 $(VENV)/.installed: $(NATIVE)
@@ -60,6 +60,10 @@ soak: test-environment
 	tools/check_aarch64.sh
 	tools/check_free_threaded.sh
 	PYTHON=$(abspath $(BIN))/python tools/check_package.sh
+
+# Builds and runs the Dockerfile without a container engine; needs root, debootstrap and the network.
+image: test-environment
+	$(BIN)/python tools/check_image.py
 
 bench: test-environment
 	$(BIN)/python benchmarks/compare.py

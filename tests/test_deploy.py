@@ -59,6 +59,22 @@ def test_the_unit_is_one(tmp_path: Path) -> None:
     assert not complaints, told.stderr
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_the_unit_gives_no_more_rights_than_needed() -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", DEPLOY / "weft.service"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    found = re.search(r"Overall exposure level for weft.service: ([\d.]+)", told.stdout)
+    if found is None:
+        pytest.skip("this systemd-analyze cannot judge a file that is not installed")
+    assert float(found[1]) <= 1.6
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
+def test_the_image_has_no_faults_that_a_linter_knows() -> None:
+    told = subprocess.run(["hadolint", DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stdout
+
+
 def test_the_image_copies_what_is_there_and_what_is_let_in() -> None:
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
     copied = [word for line in instructions("COPY") if "--from" not in line for word in line.split()[:-1]]

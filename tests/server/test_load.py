@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,13 +96,16 @@ def test_ten_minutes_of_ten_times_too_much(server: Server) -> None:
     overload(server, 60)
     memory = [server.memory_bytes()]
     for _ in range(2):
-        outcome = overload(server, 300)
+        probe = [sys.executable, "-m", "tests.server.probe", str(server.port), "300"]
+        with subprocess.Popen(probe, stdout=subprocess.PIPE, text=True) as asking:
+            outcome = overload(server, 300)
+            print(f"one at a time beside the load: {asking.communicate()[0].strip()}")
         assert outcome.statuses[429] > outcome.statuses[200], f"ten times too much: {outcome.statuses}"
         memory.append(server.memory_bytes())
     refused = sorted(outcome.refusal_s)
     median_ms = refused[len(refused) // 2] * 1e3
     print(
-        f"{outcome.statuses}, {outcome.silent} silent, refused within {median_ms:.1f} ms (median); "
+        f"{outcome.statuses}, {outcome.silent} silent, refusals reached the load after {median_ms:.1f} ms; "
         f"{[n >> 10 for n in memory]} KiB"
     )
     assert memory[2] < memory[0] + 16 * MIB
