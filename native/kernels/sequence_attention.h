@@ -15,6 +15,7 @@ struct SequenceHeads {
   int64_t q_stride, k_stride, v_stride;
   int64_t num_rows, group, head_dim, window;
   float scale;
+  bool rounds_to_bf16;  // factors of products, where the dot instruction of bfloat16 is there; sums are float32
 };
 
 // What the gradient reads and writes besides. log_sum_exp: one column a head.

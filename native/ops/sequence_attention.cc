@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ops/checks.h"
+#include "ops/gemm_op.h"
 #include "ops/ops.h"
 #include "ops/sequences.h"
 
@@ -14,7 +15,8 @@ SequenceAttentionNode::SequenceAttentionNode(const NodeSpec& spec)
     : q(spec.input("q")), k(spec.input("k")), v(spec.input("v")), sequences(spec.input("sequences")),
       heads(integer(spec, "heads", 1)), kv_heads(integer(spec, "kv_heads", 1)), group(heads / kv_heads),
       head_dim(integer(spec, "head_dim", 1)), window(spec.numbers.count("window") ? integer(spec, "window", 0) : 0),
-      max_rows(std::max<int64_t>(1, spec.max_rows)), scale(static_cast<float>(spec.number("scale"))) {
+      max_rows(std::max<int64_t>(1, spec.max_rows)), scale(static_cast<float>(spec.number("scale"))),
+      rounds_to_bf16(gemm_form(spec) != GemmForm::kF32) {
   if (heads % kv_heads) refuse_node(spec, "heads in equal groups of " + std::to_string(kv_heads), std::to_string(heads));
   expect_columns(spec, "q", heads * head_dim);
   for (const char* name : {"k", "v"}) expect_columns(spec, name, kv_heads * head_dim);
@@ -34,6 +36,7 @@ SequenceHeads SequenceAttentionNode::at(const OpArgs& args, const SequenceRange&
   part.head_dim = head_dim;
   part.window = window;
   part.scale = scale;
+  part.rounds_to_bf16 = rounds_to_bf16;
   return part;
 }
 

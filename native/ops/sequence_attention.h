@@ -16,6 +16,7 @@ struct SequenceAttentionNode {
   int q, k, v, sequences;
   int64_t heads, kv_heads, group, head_dim, window, max_rows;
   float scale;
+  bool rounds_to_bf16;
 };
 
 // The first multiple of 64 bytes in `memory`.

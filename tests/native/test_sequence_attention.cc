@@ -21,10 +21,13 @@ bool same(const SequenceProblem::Results& a, const SequenceProblem::Results& b) 
 }
 
 void matches_double_precision() {
-  const auto check = [](const SequenceProblem& problem) {
-    std::vector<SequenceProblem::Results> all;
-    for (const Kernels* kernels : available_kernels()) all.push_back(problem.run(*kernels));
-    problem.check(all);
+  const auto check = [](SequenceProblem problem) {
+    for (const bool rounds_to_bf16 : {false, true}) {
+      problem.rounds_to_bf16 = rounds_to_bf16;
+      std::vector<SequenceProblem::Results> all;
+      for (const Kernels* kernels : available_kernels()) all.push_back(problem.run(*kernels));
+      problem.check(all);
+    }
   };
   for (const SequenceShape& shape : shapes()) check({shape, kLengths, 5});
   check({{1, 2, 16}, {1100}, 6});
@@ -35,11 +38,14 @@ void same_bits_over_threads() {
   for (const Kernels* kernels : available_kernels()) {
     for (const SequenceShape& shape : {SequenceShape{3, 3, 64}, {2, 1, 40, 70}}) {
       for (const std::vector<int64_t>& lengths : {kLengths, std::vector<int64_t>{700}, {256, 256, 256}}) {
-        const SequenceProblem problem(shape, lengths, 8);
-        const SequenceProblem::Results expected = problem.run(*kernels);
-        for (const int threads : {1, 2, 3, 8}) {
-          CHECK(same(problem.run(*kernels, {threads, 11}), expected));
-          CHECK(same(problem.run(*kernels, {threads, 0, true}), expected));
+        SequenceProblem problem(shape, lengths, 8);
+        for (const bool rounds_to_bf16 : {false, true}) {
+          problem.rounds_to_bf16 = rounds_to_bf16;
+          const SequenceProblem::Results expected = problem.run(*kernels);
+          for (const int threads : {1, 2, 3, 8}) {
+            CHECK(same(problem.run(*kernels, {threads, 11}), expected));
+            CHECK(same(problem.run(*kernels, {threads, 0, true}), expected));
+          }
         }
       }
     }
@@ -47,26 +53,30 @@ void same_bits_over_threads() {
 }
 
 // A sequence's results are the same bits alone and among others.
+void same_bits_alone_and_together(const Kernels* kernels, bool rounds_to_bf16) {
+  SequenceProblem together({2, 3, 64}, {70, 290, 31}, 9);
+  SequenceProblem alone({2, 3, 64}, {290}, 1);
+  together.rounds_to_bf16 = alone.rounds_to_bf16 = rounds_to_bf16;
+  const SequenceProblem::Results expected = together.run(*kernels);
+  const auto copy = [](const Table<float>& from, Table<float>& to) {
+    for (int64_t r = 0; r < to.rows; ++r) std::copy_n(from.row(70 + r), to.columns, to.row(r));
+  };
+  copy(together.q, alone.q);
+  copy(together.k, alone.k);
+  copy(together.v, alone.v);
+  copy(together.d_out, alone.d_out);
+  SequenceProblem::Results part = alone.empty();
+  copy(expected.out, part.out);
+  copy(expected.log_sum_exp, part.log_sum_exp);
+  copy(expected.d_q, part.d_q);
+  copy(expected.d_k, part.d_k);
+  copy(expected.d_v, part.d_v);
+  CHECK(same(alone.run(*kernels), part));
+}
+
 void same_bits_alone_and_together() {
-  for (const Kernels* kernels : available_kernels()) {
-    const SequenceProblem together({2, 3, 64}, {70, 290, 31}, 9);
-    const SequenceProblem::Results expected = together.run(*kernels);
-    SequenceProblem alone({2, 3, 64}, {290}, 1);
-    const auto copy = [](const Table<float>& from, Table<float>& to) {
-      for (int64_t r = 0; r < to.rows; ++r) std::copy_n(from.row(70 + r), to.columns, to.row(r));
-    };
-    copy(together.q, alone.q);
-    copy(together.k, alone.k);
-    copy(together.v, alone.v);
-    copy(together.d_out, alone.d_out);
-    SequenceProblem::Results part = alone.empty();
-    copy(expected.out, part.out);
-    copy(expected.log_sum_exp, part.log_sum_exp);
-    copy(expected.d_q, part.d_q);
-    copy(expected.d_k, part.d_k);
-    copy(expected.d_v, part.d_v);
-    CHECK(same(alone.run(*kernels), part));
-  }
+  for (const Kernels* kernels : available_kernels())
+    for (const bool rounds_to_bf16 : {false, true}) same_bits_alone_and_together(kernels, rounds_to_bf16);
 }
 
 void nan_stays_in_its_sequence() {

@@ -100,9 +100,9 @@ def attention_inputs(draw, shape, lengths):
     return inputs | {"sequences": np.stack([first, lengths], axis=1).astype(np.int32)}
 
 
-def run_attention(draw, shape, lengths):
+def run_attention(draw, shape, lengths, compute="f32"):
     kv_heads, group, head_dim, window = shape
-    attrs = (kv_heads * group, kv_heads, head_dim, head_dim**-0.5, window)
+    attrs = (kv_heads * group, kv_heads, head_dim, head_dim**-0.5, window, compute)
 
     def model(r):
         given = {name: f32(r, name, kv_heads * group * head_dim) for name in ("q", "d_out")}
@@ -124,6 +124,12 @@ def run_attention(draw, shape, lengths):
 def test_sequence_attention(draw, shape):
     _, results = run_attention(draw, shape, [1, 64, 130, 33])
     close(results, rtol=2e-5)
+
+
+@pytest.mark.parametrize("shape", ATTENTION)
+def test_sequence_attention_in_bf16(draw, shape):
+    _, results = run_attention(draw, shape, [1, 64, 130, 33], "bf16")
+    close(results, rtol=2e-2)
 
 
 def test_sequence_attention_against_torch(draw):

@@ -29,7 +29,9 @@ class SequenceAttention(Operation):
 
     q f32[rows, heads · head_dim], k and v f32[rows, kv_heads · head_dim], sequences i32[sequences, 2] →
     out like q, log_sum_exp f32[rows, heads]. h′ = h // (heads // kv_heads). Each row of `sequences` says
-    (first_row, num_rows); they follow one another and cover all rows. Vaswani et al., 2017; Dao et al., 2022.
+    (first_row, num_rows); they follow one another and cover all rows. With compute "bf16" the factors of all
+    products are rounded to bfloat16 where the processor multiplies such; sums are float32. Vaswani et al.,
+    2017; Dao et al., 2022.
     """
 
     heads: int
@@ -37,6 +39,7 @@ class SequenceAttention(Operation):
     head_dim: int
     scale: float
     window: int = 0
+    compute: str = "f32"
 
     name = "sequence_attention"
     operands: ClassVar[tuple[OperandSpec, ...]] = (
@@ -68,7 +71,8 @@ class SequenceAttention(Operation):
     def backward(self, call: BackwardCall) -> Mapping[str, Matrix]:
         from weft.ops.sequence_attention_grad import SequenceAttentionGrad
 
-        op = SequenceAttentionGrad(self.heads, self.kv_heads, self.head_dim, self.scale, self.window)
+        sizes = self.heads, self.kv_heads, self.head_dim
+        op = SequenceAttentionGrad(*sizes, self.scale, self.window, self.compute)
         out, log_sum_exp = call.outputs
         grads = record(op, **call.operands, out=out, log_sum_exp=log_sum_exp, d_out=call.d_outputs[0])
         return dict(zip("qkv", grads, strict=True))
@@ -137,6 +141,7 @@ def sequence_attention(
 
     `scale` is 1 / sqrt(head_dim) unless given; a `window` above 0 limits how many tokens a row sees.
     """
-    op = SequenceAttention(heads, kv_heads, head_dim, head_dim**-0.5 if scale is None else scale, window)
+    scale = head_dim**-0.5 if scale is None else scale
+    op = SequenceAttention(heads, kv_heads, head_dim, scale, window, q.recorder.compute)
     out, _ = record(op, q=q, k=k, v=v, sequences=sequences)
     return out
