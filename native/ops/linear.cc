@@ -12,6 +12,8 @@ namespace {
 
 constexpr int kMaxForms = 3;
 constexpr size_t kAlignment = 64;
+// An output larger than this has left the caches before it is read: it is written past them.
+constexpr int64_t kStreamedBytes = int64_t{6} << 20;
 
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -123,6 +125,12 @@ class Linear final : public Op {
                         args.num_threads);
   }
 
+  // Whether the columns of `out` from `first` on are written past the caches.
+  static bool is_streamed(const Matrix& out, int64_t first) {
+    const bool is_aligned = reinterpret_cast<uintptr_t>(out.f32_row(0) + first) % kAlignment == 0;
+    return is_aligned && out.row_stride % 16 == 0 && out.rows * out.row_stride * int64_t{sizeof(float)} > kStreamedBytes;
+  }
+
   // The forms that the parts want their rows in.
   void choose_forms() {
     for (const WeightPart& part : weight_->parts()) {
@@ -198,7 +206,7 @@ class Linear final : public Op {
     product.x = blocks[form_of_part_[part_index]];
     product.epilogue = {activation_, out_scale_, bias_ ? bias_->data() + part.first_output : nullptr, nullptr, 0,
                         out.f32_row(row) + part.first_output, out.row_stride,
-                        is_gate(activation_) ? part.n / 2 : part.n, false};
+                        is_gate(activation_) ? part.n / 2 : part.n, is_streamed(out, part.first_output)};
     if (residual_ >= 0) {
       product.epilogue.residual = args.in[residual_].f32_row(row) + part.first_output;
       product.epilogue.residual_stride = args.in[residual_].row_stride;
