@@ -54,15 +54,15 @@ void run_tile(int64_t rows, const Groups& groups, const Rows& x, float* sums) {
 template <class Panel>
 void run_rows(const RowBlock& x, Groups groups, int64_t first_group, const uint8_t* next, int64_t next_bytes,
               float* sums) {
-  const int64_t strips = (x.rows + Panel::kTileRows - 1) / Panel::kTileRows, count = num_groups(groups.k);
-  const int64_t step = next && strips > 1 ? (next_bytes / (strips * count) + 63) / 64 * 64 : 0;
-  for (int64_t strip = 0; strip < strips; ++strip) {
-    const int64_t first = strip * Panel::kTileRows, rest = x.rows - first, asked = strip * count * step;
+  const Strips strips(x);
+  const int64_t count = num_groups(groups.k);
+  const int64_t step = next && strips.count > 1 ? (next_bytes / (strips.count * count) + 63) / 64 * 64 : 0;
+  for (int64_t strip = 0; strip < strips.count; ++strip) {
+    const int64_t first = strips.first_row(strip), asked = strip * count * step;
     const bool asks = step > 0 && asked < next_bytes;
     groups.ahead = asks ? next + asked : nullptr;
     groups.ahead_step = asks ? step : 0;
-    run_tile<Panel>(rest < Panel::kTileRows ? rest : Panel::kTileRows, groups, rows_at(x, first_group, first),
-                    sums + first * kPanelColumns);
+    run_tile<Panel>(strips.height(strip), groups, rows_at(x, first_group, first), sums + first * kPanelColumns);
   }
 }
 
@@ -112,7 +112,8 @@ void multiply_panels(const Product& product, int64_t first, int64_t last, Scratc
   }
 }
 
-// Rows lie in strips of the height of the tiles that read them.
+// Rows lie in strips no higher than the tiles that read them, those of few rows in one.
+static_assert(FewF32::kTileRows <= ManyF32::kTileRows && FewQ8::kTileRows <= ManyQ8::kTileRows);
 static_assert(ManyF32::kTileRows == strip_rows(RowForm::kF32) && ManyF16::kTileRows == strip_rows(RowForm::kF32));
 static_assert(ManyBF16::kTileRows == strip_rows(kFormBF16) && ManyQ8::kTileRows == strip_rows(kFormQ8));
 static_assert(ManyQ4::kTileRows == strip_rows(kFormQ4) && ManyInt8::kTileRows == strip_rows(kFormInt8));

@@ -1,7 +1,7 @@
 // Where things lie in a block of packed rows and in a group of a panel. Included by matmul.cc.
 //
-// A block of R rows, G = ceil(K / 32) groups, S = G spans with a scale each (kI8Wide: ceil(G / 2)), in strips of T
-// rows, the last one of what is left:
+// A block of R rows, G = ceil(K / 32) groups, S = G spans with a scale each (kI8Wide: ceil(G / 2)), in as few strips as
+// tiles allow, of T rows that differ by one at most:
 //   values  [R/T][G][T][32]   of the row form's element
 //   scales  [R/T][S][T][2]    float32: scale, scale * sum of codes       (integer forms)
 //   sums    [R/T][S][T][2]    int32: -128 * sum of the codes of all, of the first half (integer forms)
@@ -15,7 +15,7 @@ constexpr int64_t form_bytes(RowForm form) {
 }
 constexpr bool is_quantized(RowForm form) { return form != RowForm::kF32 && form != RowForm::kBF16; }
 
-// Rows that a tile of many rows has, which lie together.
+// The most rows that a tile has, which lie together.
 constexpr int64_t strip_rows([[maybe_unused]] RowForm form) {
 #if defined(WEFT_KERNELS_AVX512)
   return is_quantized(form) ? 6 : 12;
@@ -36,6 +36,16 @@ inline int64_t span_end(int64_t index, int64_t groups) {
   return index + kSpanGroups < groups ? index + kSpanGroups : groups;
 }
 
+// The strips of a block. Equal ones: a tile of one or two rows would take as long as one of four.
+struct Strips {
+  int64_t rows, count;
+  explicit Strips(const RowBlock& block)
+      : rows(block.rows), count((block.rows + strip_rows(block.form) - 1) / strip_rows(block.form)) {}
+  int64_t first_row(int64_t strip) const { return strip * rows / count; }
+  int64_t height(int64_t strip) const { return first_row(strip + 1) - first_row(strip); }
+  int64_t of(int64_t row) const { return ((row + 1) * count - 1) / rows; }
+};
+
 inline int64_t values_bytes(RowForm form, int64_t rows, int64_t k) {
   const int64_t bytes = num_groups(k) * rows * kGroupInputs * form_bytes(form);
   return (bytes + 63) / 64 * 64;
@@ -52,8 +62,8 @@ struct Rows {
 
 inline Rows rows_at(const RowBlock& block, int64_t group, int64_t row) {
   const int64_t row_bytes = kGroupInputs * form_bytes(block.form), groups = num_groups(block.k);
-  const int64_t first = row / strip_rows(block.form) * strip_rows(block.form), rest = block.rows - first;
-  const int64_t height = rest < strip_rows(block.form) ? rest : strip_rows(block.form);
+  const Strips strips(block);
+  const int64_t strip = strips.of(row), first = strips.first_row(strip), height = strips.height(strip);
   const int64_t spans = num_spans(block.form, groups), span = num_spans(block.form, group);
   const int64_t index = first * groups + group * height + row - first;
   const int64_t number = 2 * (first * spans + span * height + row - first);

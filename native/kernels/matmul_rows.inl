@@ -33,10 +33,12 @@ const float* prepare_row(const RowSource& source, int64_t index, float* row) {
 void pack_wide_row([[maybe_unused]] const float* x, [[maybe_unused]] const RowBlock& block, [[maybe_unused]] int64_t row) {
 #if defined(WEFT_KERNELS_AVX512)
   const int64_t groups = num_groups(block.k);
-  for (int64_t group = 0; group < groups; group = span_end(group, groups)) {
-    const Rows to = rows_at(block, group, row);
-    quantize_span(x + group * kGroupInputs, span_end(group, groups) - group, const_cast<uint8_t*>(to.values),
-                  to.values_step, const_cast<float*>(to.scales), const_cast<int32_t*>(to.sums));
+  const Rows to = rows_at(block, 0, row);
+  int64_t at = 0;
+  for (int64_t group = 0; group < groups; group = span_end(group, groups), at += to.scales_step) {
+    quantize_span(x + group * kGroupInputs, span_end(group, groups) - group,
+                  const_cast<uint8_t*>(to.values) + group * to.values_step, to.values_step,
+                  const_cast<float*>(to.scales) + at, const_cast<int32_t*>(to.sums) + at);
   }
 #endif
 }

@@ -81,7 +81,8 @@ class Linear final : public Op {
     return aligned(kernels_.scratch_bytes) + row_bytes() + blocks_bytes(std::min(max_rows_, kernels_.few_rows));
   }
   size_t shared_bytes() const override {
-    return max_rows_ > kernels_.few_rows ? static_cast<size_t>(num_blocks(max_rows_)) * blocks_bytes(kBlockRows) : 0;
+    if (max_rows_ <= kernels_.few_rows) return 0;
+    return static_cast<size_t>(RowBlocks::most_padded_rows(max_rows_)) * blocks_bytes(1);
   }
 
   void check(const OpArgs& args) const override {
@@ -99,12 +100,11 @@ class Linear final : public Op {
     if (phase == 0) return pack_tile(tile, args, thread);
     const ProductTiles shares = tiles(args);
     const ProductTile place = shares.at(tile);
-    const int64_t rows = args.in[x_].rows;
     RowBlock blocks[kMaxForms];
-    if (is_few(rows)) {
+    if (is_few(args.in[x_].rows)) {
       pack_alone(args, args.scratch[thread], blocks);
     } else {
-      blocks_at(shared_block(args, place.block), last_row(rows, place.block) - first_row(rows, place.block), blocks);
+      blocks_at(shared_block(args, place.block), row_blocks(args).rows(place.block), blocks);
     }
     const uint8_t* next = shares.data(tile + 1);
     shares.each_part(place, [&](size_t part, int64_t first, int64_t last) {
@@ -116,13 +116,13 @@ class Linear final : public Op {
   static constexpr int64_t kPackRows = 8;
 
   bool is_few(int64_t rows) const { return rows <= kernels_.few_rows; }
-  static int64_t num_blocks(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
-  static int64_t first_row(int64_t rows, int64_t block) { return block * rows / num_blocks(rows); }
-  static int64_t last_row(int64_t rows, int64_t block) { return first_row(rows, block + 1); }
+  RowBlocks row_blocks(const OpArgs& args) const { return RowBlocks(args.in[x_].rows, args.num_threads); }
 
   ProductTiles tiles(const OpArgs& args) const {
-    return ProductTiles(*weight_, args.in[x_].rows, is_few(args.in[x_].rows) ? 1 : num_blocks(args.in[x_].rows),
-                        args.num_threads);
+    const int64_t rows = args.in[x_].rows;
+    if (is_few(rows)) return ProductTiles(*weight_, rows, 1, args.num_threads);
+    const RowBlocks blocks = row_blocks(args);
+    return ProductTiles(*weight_, rows, blocks.count(), args.num_threads, blocks.num_shares());
   }
 
   // Whether the columns of `out` from `first` on are written past the caches.
@@ -159,7 +159,7 @@ class Linear final : public Op {
     }
   }
   uint8_t* shared_block(const OpArgs& args, int64_t block) const {
-    return static_cast<uint8_t*>(args.shared) + static_cast<size_t>(block) * blocks_bytes(kBlockRows);
+    return static_cast<uint8_t*>(args.shared) + static_cast<size_t>(block) * blocks_bytes(row_blocks(args).most_rows());
   }
 
   RowSource source_from(const OpArgs& args, int64_t row) const {
@@ -179,15 +179,14 @@ class Linear final : public Op {
   }
 
   void pack_tile(int64_t tile, const OpArgs& args, int thread) const {
-    const int64_t rows = args.in[x_].rows;
+    const RowBlocks row_blocks = this->row_blocks(args);
     int64_t row = tile * kPackRows;
-    const int64_t end = std::min(rows, row + kPackRows);
+    const int64_t end = std::min(args.in[x_].rows, row + kPackRows);
     while (row < end) {
-      int64_t block = row * num_blocks(rows) / rows;
-      while (last_row(rows, block) <= row) ++block;
-      const int64_t first = first_row(rows, block), stop = std::min(end, last_row(rows, block));
+      const int64_t block = row_blocks.of(row), first = row_blocks.first_row(block);
+      const int64_t stop = std::min(end, row_blocks.end_row(block));
       RowBlock blocks[kMaxForms];
-      blocks_at(shared_block(args, block), last_row(rows, block) - first, blocks);
+      blocks_at(shared_block(args, block), row_blocks.rows(block), blocks);
       const RowSource source = source_from(args, first);
       kernels_.pack_rows(&source, blocks, num_forms_, row - first, stop - first, row_of(args.scratch[thread]));
       row = stop;
@@ -198,7 +197,7 @@ class Linear final : public Op {
   void multiply(size_t part_index, int64_t first, int64_t last, int64_t block, const uint8_t* next, const OpArgs& args,
                 const ThreadScratch& scratch, const RowBlock* blocks) const {
     const WeightPart& part = weight_->parts()[part_index];
-    const int64_t row = is_few(args.in[x_].rows) ? 0 : first_row(args.in[x_].rows, block);
+    const int64_t row = is_few(args.in[x_].rows) ? 0 : row_blocks(args).first_row(block);
     const Matrix& out = args.out[0];
     Product product;
     product.next = next;

@@ -13,8 +13,12 @@ constexpr double kProductsPerNs = 80;
 
 }  // namespace
 
-ProductTiles::ProductTiles(const Weight& weight, int64_t rows, int64_t num_blocks, int num_threads)
-    : weight_(weight), num_blocks_(num_blocks) {
+RowBlocks::RowBlocks(int64_t rows, int num_threads)
+    : rows_(rows), num_shares_(std::clamp<int64_t>(rows / kShareRows, 1, num_threads)),
+      blocks_per_share_((rows + num_shares_ * kBlockRows - 1) / (num_shares_ * kBlockRows)) {}
+
+ProductTiles::ProductTiles(const Weight& weight, int64_t rows, int64_t num_blocks, int num_threads, int64_t num_shares)
+    : weight_(weight), num_blocks_(num_blocks), num_shares_(num_shares) {
   for (const WeightPart& part : weight.parts()) num_panels_ += part.num_panels;
   const double products = static_cast<double>(rows) / static_cast<double>(num_blocks) *
                           static_cast<double>(weight.k() * kPanelColumns);
@@ -29,8 +33,10 @@ ProductTiles::ProductTiles(const Weight& weight, int64_t rows, int64_t num_block
 }
 
 ProductTile ProductTiles::at(int64_t tile) const {
-  const int64_t range = tile / num_blocks_;
-  return {range * num_panels_ / num_ranges_, (range + 1) * num_panels_ / num_ranges_, tile % num_blocks_};
+  const int64_t blocks_per_share = num_blocks_ / num_shares_, tiles_per_share = num_ranges_ * blocks_per_share;
+  const int64_t share = tile / tiles_per_share, range = tile % tiles_per_share / blocks_per_share;
+  return {range * num_panels_ / num_ranges_, (range + 1) * num_panels_ / num_ranges_,
+          share * blocks_per_share + tile % blocks_per_share};
 }
 
 const uint8_t* ProductTiles::data(int64_t tile) const {
