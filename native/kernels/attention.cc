@@ -254,6 +254,6 @@ void finish(const float* records, int64_t num_rows, int64_t group, int64_t head_
 
 }  // namespace
 
-const AttentionKernels kAttention = {pack_queries, attend, merge, finish, write_token};
+const AttentionKernels kAttention = {pack_queries, attend, merge, finish, write_token, ask_for_token};
 
 }  // namespace weft::kernels::WEFT_KERNELS

@@ -71,6 +71,9 @@ struct AttentionKernels {
   // in f16 and to finite numbers in f32 and bf16 (a NaN becomes the upper limit), so that a cache is always finite.
   void (*write)(const float* key, const float* value, int64_t head_dim, int64_t offset, DType dtype, void* keys,
                 void* values);
+
+  // Asks for the memory that write() of this token will change.
+  void (*ask_for_token)(int64_t head_dim, int64_t offset, DType dtype, const void* keys, const void* values);
 };
 
 }  // namespace weft

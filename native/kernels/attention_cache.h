@@ -33,14 +33,23 @@ static void write_elements(const float* key, const float* value, int64_t head_di
   }
 }
 
-// kLanes limited elements in bfloat16, to nearest even; zeros after the first `count`.
-static inline void limited_bf16(const float* from, int64_t count, uint16_t* to) {
+// kLanes limited elements in bfloat16, each in the lower half of a word: to nearest even.
+static inline void limited_bf16(const float* from, int64_t count, uint32_t* to) {
   uint32_t bits[kLanes];
   float limited[kLanes];
   store(limited, limit(load_partial(from, count), kLargestBF16));
   memcpy(bits, limited, sizeof(bits));
-  for (int lane = 0; lane < kLanes; ++lane)
-    to[lane] = static_cast<uint16_t>((bits[lane] + 0x7fffu + ((bits[lane] >> 16) & 1u)) >> 16);
+  for (int lane = 0; lane < kLanes; ++lane) to[lane] = (bits[lane] + 0x7fffu + ((bits[lane] >> 16) & 1u)) >> 16;
+}
+
+// Every other half of the words at `to`.
+static inline void store_halves(const uint32_t* halves, int64_t count, uint16_t* to) {
+#if defined(WEFT_KERNELS_AVX512) && !defined(WEFT_EMULATE_AVX512)
+  const __mmask32 even = 0x55555555u & (count >= kLanes ? 0xffffffffu : (1u << (2 * count)) - 1u);
+  _mm512_mask_storeu_epi16(to, even, _mm512_loadu_si512(halves));
+#else
+  for (int64_t lane = 0; lane < count; ++lane) to[lane * 2] = static_cast<uint16_t>(halves[lane]);
+#endif
 }
 
 static void write_pairs(const float* key, const float* value, int64_t head_dim, int64_t offset, uint16_t* keys,
@@ -49,13 +58,24 @@ static void write_pairs(const float* key, const float* value, int64_t head_dim, 
   values += offset / 2 * head_dim * 2 + offset % 2;
   for (int64_t d = 0; d < head_dim; d += kLanes) {
     const int64_t count = head_dim - d < kLanes ? head_dim - d : kLanes;
-    uint16_t halves[kLanes];
+    uint32_t halves[kLanes];
     limited_bf16(key + d, count, halves);
-    for (int64_t lane = 0; lane < count; lane += 2)
-      memcpy(keys + (d + lane) * kTokens + offset * 2, halves + lane, 2 * sizeof(uint16_t));
+    for (int64_t lane = 0; lane < count; lane += 2) {
+      const uint32_t pair = halves[lane] | halves[lane + 1] << 16;
+      memcpy(keys + (d + lane) * kTokens + offset * 2, &pair, sizeof(pair));
+    }
     limited_bf16(value + d, count, halves);
-    for (int64_t lane = 0; lane < count; ++lane) values[(d + lane) * 2] = halves[lane];
+    store_halves(halves, count, values + d * 2);
   }
+}
+
+// Asks for the lines that write_token() will write: a key's are a row of tokens apart.
+static void ask_for_token(int64_t head_dim, int64_t offset, DType dtype, const void* keys, const void* values) {
+  const int64_t in_pairs = dtype == DType::kBF16 ? 2 : 1, bytes = in_pairs * static_cast<int64_t>(dtype_bytes(dtype));
+  const char* key = static_cast<const char*>(keys) + offset * bytes;
+  for (int64_t d = 0; d < head_dim; d += in_pairs, key += kTokens * bytes) __builtin_prefetch(key, 1);
+  const char* value = static_cast<const char*>(values) + offset / in_pairs * head_dim * bytes;
+  for (int64_t byte = 0; byte < head_dim * bytes; byte += 64) __builtin_prefetch(value + byte, 1);
 }
 
 static void write_token(const float* key, const float* value, int64_t head_dim, int64_t offset, DType dtype,

@@ -18,6 +18,7 @@ struct Stretch {
   const int32_t* keys[kStretchBlocks];    // [pairs of features][32 tokens]
   const int32_t* values[kStretchBlocks];  // [16 pairs of tokens][features]
   const char* next[kStretchBlocks];       // where as many bytes will be read next
+  int tokens;                             // from the first block on, that a query of the tile sees
 };
 
 struct PairSpace {
@@ -80,7 +81,8 @@ static inline __attribute__((always_inline)) void add_dots(F32 (&sums)[R][V], co
 }
 
 // scores[r][t] = sum over pairs of features of queries[r] . keys[t] for the 16 * V tokens from vector `first` of the
-// stretch on, which is even but where V is 1. Meanwhile asks for the values of the same blocks.
+// stretch on, which is even but where V is 1. Meanwhile asks for the values of the same blocks; of the last one, which
+// may have just begun, for those that are seen.
 template <int R, int V>
 static void score_pairs(const Stretch& stretch, int first, const int32_t* queries, int64_t pairs, float* scores) {
   constexpr int kBlocks = (V + 1) / 2;
@@ -90,6 +92,8 @@ static void score_pairs(const Stretch& stretch, int first, const int32_t* querie
     keys[b] = stretch.keys[first / 2 + b] + first % 2 * kLanes;
     values[b] = reinterpret_cast<const char*>(stretch.values[first / 2 + b]) + first % 2 * 64;
   }
+  const int seen = stretch.tokens - (first / 2 + kBlocks - 1) * kTokens;
+  const int64_t last_step = seen < kTokens ? (seen + 1) / 2 * 8 : 128;
   F32 sums[R][V];
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r)
@@ -98,7 +102,8 @@ static void score_pairs(const Stretch& stretch, int first, const int32_t* querie
 #pragma GCC unroll 1
   for (int64_t pair = 0; pair < pairs; ++pair) {
 #pragma GCC unroll 4
-    for (int b = 0; b < kBlocks; ++b) prefetch<V == 1 ? 64 : 128>(values[b] + pair * 128);
+    for (int b = 0; b + 1 < kBlocks; ++b) prefetch<128>(values[b] + pair * 128);
+    prefetch<V == 1 ? 64 : 128>(values[kBlocks - 1] + pair * last_step);
     add_dots<R, V>(sums, queries + pair, pairs,
                    [&](int v) { return load_words(keys[v / 2] + pair * kTokens + v % 2 * kLanes); });
   }
@@ -220,6 +225,7 @@ static void attend_pairs_rows(int rows, const AttentionTile& tile, const PairSpa
 static inline Stretch stretch_of(const AttentionTile& tile, int64_t first, int64_t begin, int64_t end,
                                  int64_t end_block) {
   Stretch stretch = {};
+  stretch.tokens = static_cast<int>(end_token(tile, tile.num_rows - 1, first * kTokens, kStretchTokens));
   for (int64_t block = begin; block < end; ++block) {
     const char* data = tile.keys + tile.block_table[block] * tile.block_bytes;
     const int64_t next = block + kStretchBlocks < end_block ? block + kStretchBlocks : block;

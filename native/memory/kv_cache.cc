@@ -48,7 +48,7 @@ KvCache::KvCache(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t num
   values_offset_bytes_ = key_dim * kBlockTokens * element_bytes;
   head_bytes_ = (key_dim + head_dim) * kBlockTokens * element_bytes;
   block_bytes_ = layers * kv_heads * head_bytes_;
-  memory_ = Region(static_cast<size_t>(bytes), "the KV cache");
+  memory_ = Region(static_cast<size_t>(bytes), "the KV cache", Pages::kHuge);
 }
 
 char* KvCache::keys(int64_t layer, int64_t kv_head) const {

@@ -25,20 +25,42 @@ class KvWrite final : public Op {
   }
 
   void run_rows(int64_t begin, int64_t end, const OpArgs& args, int) const override {
+    const AttentionKernels& kernels = *args.kernels->attention;
+    if (begin < end) ask_for(begin, args);
     for (int64_t row = begin; row < end; ++row) {
-      const int64_t slot = *args.in[slots_].i32_row(row);
-      const int64_t block = slot / KvCache::kBlockTokens, token = slot % KvCache::kBlockTokens;
+      if (row + 1 < end) ask_for(row + 1, args);
       const float* k = args.in[k_].f32_row(row);
       const float* v = args.in[v_].f32_row(row);
+      const int64_t head_dim = cache_->head_dim();
       for (int64_t head = 0; head < cache_->kv_heads(); ++head) {
-        char* keys = cache_->keys(layer_, head) + block * cache_->block_bytes();
-        args.kernels->attention->write(k + head * cache_->head_dim(), v + head * cache_->head_dim(), cache_->head_dim(),
-                                       token, cache_->dtype(), keys, keys + cache_->values_offset_bytes());
+        const Place to = place(row, head, args);
+        kernels.write(k + head * head_dim, v + head * head_dim, head_dim, to.token, cache_->dtype(), to.keys,
+                      to.keys + cache_->values_offset_bytes());
       }
     }
   }
 
  private:
+  // Where a row's key and value of one head go: the block's keys, and which of its tokens it is.
+  struct Place {
+    char* keys;
+    int64_t token;
+  };
+  Place place(int64_t row, int64_t head, const OpArgs& args) const {
+    const int64_t slot = *args.in[slots_].i32_row(row);
+    return {cache_->keys(layer_, head) + slot / KvCache::kBlockTokens * cache_->block_bytes(),
+            slot % KvCache::kBlockTokens};
+  }
+
+  // A step's slots were last touched a step ago: they are far away, all of them.
+  void ask_for(int64_t row, const OpArgs& args) const {
+    for (int64_t head = 0; head < cache_->kv_heads(); ++head) {
+      const Place at = place(row, head, args);
+      args.kernels->attention->ask_for_token(cache_->head_dim(), at.token, cache_->dtype(), at.keys,
+                                             at.keys + cache_->values_offset_bytes());
+    }
+  }
+
   int k_, v_, slots_;
   std::shared_ptr<KvCache> cache_;
   int64_t layer_;
