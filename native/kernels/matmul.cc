@@ -135,6 +135,6 @@ void multiply(const Product* product, int64_t first, int64_t last, void* memory)
 
 const MatmulKernels kMatmul = {
     {RowForm::kF32, RowForm::kF32, kFormBF16, kFormQ8, kFormQ4, kFormInt8}, kFewRows, sizeof(Scratch), block_bytes,
-    pack_rows, multiply};
+    pack_rows, pack_columns, multiply};
 
 }  // namespace weft::kernels::WEFT_KERNELS

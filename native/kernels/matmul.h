@@ -32,6 +32,8 @@ constexpr int64_t kPanelColumns = 32;
 constexpr int64_t kGroupInputs = 32;
 constexpr int64_t kSpanGroups = 2;  // groups with one scale in rows of the form kI8Wide
 
+constexpr int64_t kPackedColumns = kSpanGroups * kGroupInputs;  // that are packed on their own
+
 enum class PanelKind : int32_t { kF32 = 0, kF16 = 1, kBF16 = 2, kQ8 = 3, kQ4 = 4, kInt8 = 5 };
 constexpr int kNumPanelKinds = 6;
 
@@ -112,6 +114,10 @@ struct MatmulKernels {
   // and k; different rows of a block may be packed by different threads. `row`: k + 31 floats of scratch.
   void (*pack_rows)(const RowSource* source, const RowBlock* blocks, int num_blocks, int64_t first, int64_t last,
                     float* row);
+
+  // Packs columns [first, last), multiples of kPackedColumns, of all of a block's rows, of which `x` has these columns
+  // alone, its rows `stride` apart. Different columns of a block may be packed by different threads.
+  void (*pack_columns)(const float* x, int64_t stride, const RowBlock* block, int64_t first, int64_t last);
 
   // Equals, for each row and each output n of panels [first, last):
   //   out[row][n] = epilogue(sum over k of x[row][k] * weight[n][k])

@@ -29,24 +29,29 @@ const float* prepare_row(const RowSource& source, int64_t index, float* row) {
   return row;
 }
 
-// With a scale for each span.
-void pack_wide_row([[maybe_unused]] const float* x, [[maybe_unused]] const RowBlock& block, [[maybe_unused]] int64_t row) {
+// Groups [first, last) of a row, whose values begin at x, with a scale for each span.
+void pack_spans([[maybe_unused]] const float* x, [[maybe_unused]] const RowBlock& block, [[maybe_unused]] int64_t row,
+                [[maybe_unused]] int64_t first, [[maybe_unused]] int64_t last) {
 #if defined(WEFT_KERNELS_AVX512)
-  const int64_t groups = num_groups(block.k);
-  const Rows to = rows_at(block, 0, row);
-  int64_t at = 0;
-  for (int64_t group = 0; group < groups; group = span_end(group, groups), at += to.scales_step) {
-    quantize_span(x + group * kGroupInputs, span_end(group, groups) - group,
-                  const_cast<uint8_t*>(to.values) + group * to.values_step, to.values_step,
-                  const_cast<float*>(to.scales) + at, const_cast<int32_t*>(to.sums) + at);
+  Rows to = rows_at(block, first, row);
+  for (int64_t group = first; group < last;) {
+    const int64_t end = span_end(group, last);
+    quantize_span(x, end - group, const_cast<uint8_t*>(to.values), to.values_step, const_cast<float*>(to.scales),
+                  const_cast<int32_t*>(to.sums));
+    x += (end - group) * kGroupInputs;
+    to.values += (end - group) * to.values_step;
+    to.scales += to.scales_step;
+    to.sums += to.scales_step;
+    group = end;
   }
 #endif
 }
 
-void pack_row(const float* x, const RowBlock& block, int64_t row) {
-  if (block.form == RowForm::kI8Wide) return pack_wide_row(x, block, row);
-  Rows to = rows_at(block, 0, row);
-  for (int64_t group = 0; group < num_groups(block.k); ++group, x += kGroupInputs) {
+// Groups [first, last) of a row, whose values begin at x. `first` begins a span.
+void pack_groups(const float* x, const RowBlock& block, int64_t row, int64_t first, int64_t last) {
+  if (block.form == RowForm::kI8Wide) return pack_spans(x, block, row, first, last);
+  const Rows to = rows_at(block, first, row);
+  for (int64_t group = 0; group < last - first; ++group, x += kGroupInputs) {
     uint8_t* values = const_cast<uint8_t*>(to.values) + group * to.values_step;
     const int64_t at = group * to.scales_step;
     if (block.form == RowForm::kF32) {
@@ -59,11 +64,17 @@ void pack_row(const float* x, const RowBlock& block, int64_t row) {
   }
 }
 
+void pack_columns(const float* x, int64_t stride, const RowBlock* block, int64_t first, int64_t last) {
+  for (int64_t row = 0; row < block->rows; ++row, x += stride)
+    pack_groups(x, *block, row, first / kGroupInputs, last / kGroupInputs);
+}
+
 void pack_rows(const RowSource* source, const RowBlock* blocks, int num_blocks, int64_t first, int64_t last,
                float* row) {
   for (int64_t index = first; index < last; ++index) {
     const float* x = prepare_row(*source, index, row);
-    for (int block = 0; block < num_blocks; ++block) pack_row(x, blocks[block], index);
+    for (int block = 0; block < num_blocks; ++block)
+      pack_groups(x, blocks[block], index, 0, num_groups(blocks[block].k));
   }
 }
 

@@ -51,6 +51,9 @@ std::shared_ptr<const Value> find_or_null(const std::map<std::string, std::share
 // Few rows: every thread packs all rows into its own scratch when it runs its first tile, in one phase.
 // More: a phase packs them together, in blocks, into shared memory; the next multiplies. `out` may be the
 // residual, and may not overlap x.
+//
+// A gated product that `packs` gives many rows packed as the one product that reads them wants them, which is said to
+// have `packed_rows`: a block of them in the place of its rows of floats.
 class Linear final : public Op {
  public:
   explicit Linear(const NodeSpec& spec)
@@ -73,12 +76,15 @@ class Linear final : public Op {
       refuse_node(spec, "an interleaved weight exactly for a gated activation or alternating columns",
                   weight.is_interleaved() ? "one" : "none");
     choose_forms();
+    choose_packing(spec);
   }
 
   int num_phases() const override { return 2; }
 
   size_t scratch_bytes() const override {
-    return aligned(kernels_.scratch_bytes) + row_bytes() + blocks_bytes(std::min(max_rows_, kernels_.few_rows));
+    const size_t part = packs_ ? static_cast<size_t>(kBlockRows * kPackedColumns) * sizeof(float) : 0;
+    return aligned(kernels_.scratch_bytes) + std::max(row_bytes(), part) +
+           blocks_bytes(std::min(max_rows_, kernels_.few_rows));
   }
   size_t shared_bytes() const override {
     if (max_rows_ <= kernels_.few_rows) return 0;
@@ -88,11 +94,13 @@ class Linear final : public Op {
   void check(const OpArgs& args) const override {
     expect_rows(args.out[0].rows, args.in[x_].rows, "a linear layer's output");
     if (residual_ >= 0) expect_rows(args.in[residual_].rows, args.in[x_].rows, "a linear layer's residual");
+    if ((packs_ && args.out[0].row_stride != columns_) || (has_packed_rows_ && args.in[x_].row_stride != weight_->k()))
+      throw Error(ErrorKind::kPlan, "a linear layer expects packed rows in a buffer of their own, got columns of one");
   }
 
   int64_t num_tiles(int phase, const OpArgs& args) const override {
     const int64_t rows = args.in[x_].rows;
-    if (phase == 0) return is_few(rows) ? 0 : (rows + kPackRows - 1) / kPackRows;
+    if (phase == 0) return is_few(rows) || has_packed_rows_ ? 0 : (rows + kPackRows - 1) / kPackRows;
     return tiles(args).count();
   }
 
@@ -103,10 +111,13 @@ class Linear final : public Op {
     RowBlock blocks[kMaxForms];
     if (is_few(args.in[x_].rows)) {
       pack_alone(args, args.scratch[thread], blocks);
+    } else if (has_packed_rows_) {
+      blocks[0] = block_in(args.in[x_], row_blocks(args), place.block, forms_[0]);
     } else {
       blocks_at(shared_block(args, place.block), row_blocks(args).rows(place.block), blocks);
     }
     const uint8_t* next = shares.data(tile + 1);
+    if (packs(args)) return multiply_and_pack(place, next, args, args.scratch[thread], blocks);
     shares.each_part(place, [&](size_t part, int64_t first, int64_t last) {
       multiply(part, first, last, place.block, next, args, args.scratch[thread], blocks);
     });
@@ -114,6 +125,7 @@ class Linear final : public Op {
 
  private:
   static constexpr int64_t kPackRows = 8;
+  static constexpr int64_t kPackedPanels = 2 * kPackedColumns / kPanelColumns;  // of a gated product
 
   bool is_few(int64_t rows) const { return rows <= kernels_.few_rows; }
   RowBlocks row_blocks(const OpArgs& args) const { return RowBlocks(args.in[x_].rows, args.num_threads); }
@@ -122,7 +134,8 @@ class Linear final : public Op {
     const int64_t rows = args.in[x_].rows;
     if (is_few(rows)) return ProductTiles(*weight_, rows, 1, args.num_threads);
     const RowBlocks blocks = row_blocks(args);
-    return ProductTiles(*weight_, rows, blocks.count(), args.num_threads, blocks.num_shares());
+    const int64_t panels = packs_ ? kPackedPanels : 1;
+    return ProductTiles(*weight_, rows, blocks.count(), args.num_threads, blocks.num_shares(), panels);
   }
 
   // Whether the columns of `out` from `first` on are written past the caches.
@@ -142,7 +155,33 @@ class Linear final : public Op {
     }
   }
 
-  // Scratch of a thread: the kernel's, a row of floats, packed rows.
+  // Rows are packed in place where what they become is no larger than floats.
+  bool packs_in_place(RowForm form, int64_t columns) const {
+    return kernels_.block_bytes(form, 1, columns) <= static_cast<size_t>(columns) * sizeof(float);
+  }
+
+  void choose_packing(const NodeSpec& spec) {
+    const std::string packs = spec.string_or("packs", "");
+    const bool has_packed_rows = spec.number_or("packed_rows", 0) != 0;
+    if (has_packed_rows && (norm_ != RowNorm::kNone || num_forms_ != 1 || weight_->k() % kPackedColumns))
+      refuse_node(spec, "packed rows of whole groups for a weight of one kind, without a norm", "others");
+    has_packed_rows_ = has_packed_rows && packs_in_place(forms_[0], weight_->k());
+    if (packs.empty()) return;
+    if (!is_gate(activation_) || residual_ >= 0 || weight_->parts().size() != 1 || columns_ % kPackedColumns)
+      refuse_node(spec, "a gated product of whole groups and one part that packs", "another");
+    packed_form_ = kernels_.row_form[static_cast<int>(panel_kind(packs))];
+    packs_ = packs_in_place(packed_form_, columns_);
+  }
+
+  bool packs(const OpArgs& args) const { return packs_ && !is_few(args.in[x_].rows); }
+
+  // A block of packed rows in the place of its rows of floats.
+  static RowBlock block_in(const Matrix& rows, const RowBlocks& blocks, int64_t block, RowForm form) {
+    uint8_t* data = reinterpret_cast<uint8_t*>(rows.f32_row(blocks.first_row(block)));
+    return {data, form, blocks.rows(block), rows.columns};
+  }
+
+  // Scratch of a thread: the kernel's, a row of floats or columns to be packed, packed rows.
   size_t row_bytes() const { return aligned(static_cast<size_t>(weight_->k() + kGroupInputs) * sizeof(float)); }
   float* row_of(const ThreadScratch& scratch) const {
     return reinterpret_cast<float*>(static_cast<char*>(scratch.data) + aligned(kernels_.scratch_bytes));
@@ -170,7 +209,7 @@ class Linear final : public Op {
 
   void pack_alone(const OpArgs& args, ThreadScratch& scratch, RowBlock* blocks) const {
     const int64_t rows = args.in[x_].rows;
-    blocks_at(static_cast<uint8_t*>(scratch.data) + aligned(kernels_.scratch_bytes) + row_bytes(), rows, blocks);
+    blocks_at(reinterpret_cast<uint8_t*>(row_of(scratch)) + row_bytes(), rows, blocks);
     if (scratch.owner == this && scratch.run == args.run) return;
     const RowSource source = source_from(args, 0);
     kernels_.pack_rows(&source, blocks, num_forms_, 0, rows, row_of(scratch));
@@ -190,6 +229,25 @@ class Linear final : public Op {
       const RowSource source = source_from(args, first);
       kernels_.pack_rows(&source, blocks, num_forms_, row - first, stop - first, row_of(args.scratch[thread]));
       row = stop;
+    }
+  }
+
+  // A few columns at a time are multiplied into scratch memory and packed from there.
+  void multiply_and_pack(const ProductTile& place, const uint8_t* next, const OpArgs& args, const ThreadScratch& scratch,
+                         const RowBlock* blocks) const {
+    const WeightPart& part = weight_->parts()[0];
+    const RowBlock to = block_in(args.out[0], row_blocks(args), place.block, packed_form_);
+    float* columns = row_of(scratch);
+    Product product = {};
+    product.weight = weight_->panels(part);
+    product.x = blocks[form_of_part_[0]];
+    for (int64_t panel = place.first_panel; panel < place.last_panel; panel += kPackedPanels) {
+      const int64_t first = panel * kPanelColumns / 2, after = panel + kPackedPanels;
+      product.next = after < place.last_panel ? product.weight.data + after * part.panel_bytes : next;
+      product.epilogue = {activation_, out_scale_, bias_ ? bias_->data() : nullptr, nullptr, 0, columns - first,
+                          kPackedColumns, columns_, false};
+      kernels_.multiply(&product, panel, after, scratch.data);
+      kernels_.pack_columns(columns, kPackedColumns, &to, first, first + kPackedColumns);
     }
   }
 
@@ -224,6 +282,8 @@ class Linear final : public Op {
   int64_t columns_ = 0;
   RowForm forms_[kMaxForms];
   int num_forms_ = 0;
+  bool packs_ = false, has_packed_rows_ = false;
+  RowForm packed_form_ = RowForm::kF32;
   std::vector<int> form_of_part_;
 };
 

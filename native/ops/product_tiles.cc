@@ -17,8 +17,9 @@ RowBlocks::RowBlocks(int64_t rows, int num_threads)
     : rows_(rows), num_shares_(std::clamp<int64_t>(rows / kShareRows, 1, num_threads)),
       blocks_per_share_((rows + num_shares_ * kBlockRows - 1) / (num_shares_ * kBlockRows)) {}
 
-ProductTiles::ProductTiles(const Weight& weight, int64_t rows, int64_t num_blocks, int num_threads, int64_t num_shares)
-    : weight_(weight), num_blocks_(num_blocks), num_shares_(num_shares) {
+ProductTiles::ProductTiles(const Weight& weight, int64_t rows, int64_t num_blocks, int num_threads, int64_t num_shares,
+                           int64_t panels)
+    : weight_(weight), num_blocks_(num_blocks), num_shares_(num_shares), panels_(panels) {
   for (const WeightPart& part : weight.parts()) num_panels_ += part.num_panels;
   const double products = static_cast<double>(rows) / static_cast<double>(num_blocks) *
                           static_cast<double>(weight.k() * kPanelColumns);
@@ -29,13 +30,14 @@ ProductTiles::ProductTiles(const Weight& weight, int64_t rows, int64_t num_block
   const int64_t panels_per_tile = std::max(by_time, by_count);
   // As many ranges for each thread, or one of them works while the others wait for it.
   const int64_t wanted = (num_panels_ + panels_per_tile - 1) / panels_per_tile;
-  num_ranges_ = std::min(num_panels_, (wanted + num_threads - 1) / num_threads * num_threads);
+  num_ranges_ = std::min(num_panels_ / panels_, (wanted + num_threads - 1) / num_threads * num_threads);
 }
 
 ProductTile ProductTiles::at(int64_t tile) const {
   const int64_t blocks_per_share = num_blocks_ / num_shares_, tiles_per_share = num_ranges_ * blocks_per_share;
   const int64_t share = tile / tiles_per_share, range = tile % tiles_per_share / blocks_per_share;
-  return {range * num_panels_ / num_ranges_, (range + 1) * num_panels_ / num_ranges_,
+  const int64_t units = num_panels_ / panels_;
+  return {range * units / num_ranges_ * panels_, (range + 1) * units / num_ranges_ * panels_,
           share * blocks_per_share + tile % blocks_per_share};
 }
 

@@ -43,7 +43,9 @@ class RowBlocks {
 // neighbours for a range of panels, so that a thread meets the panels again while they are in its cache.
 class ProductTiles {
  public:
-  ProductTiles(const Weight& weight, int64_t rows, int64_t num_blocks, int num_threads, int64_t num_shares = 1);
+  // Tiles have a multiple of `panels` panels, which divides those of the weight.
+  ProductTiles(const Weight& weight, int64_t rows, int64_t num_blocks, int num_threads, int64_t num_shares = 1,
+               int64_t panels = 1);
 
   int64_t count() const { return num_ranges_ * num_blocks_; }
   ProductTile at(int64_t tile) const;
@@ -64,7 +66,7 @@ class ProductTiles {
 
  private:
   const Weight& weight_;
-  const int64_t num_blocks_, num_shares_;
+  const int64_t num_blocks_, num_shares_, panels_;
   int64_t num_panels_ = 0;
   int64_t num_ranges_ = 1;
 };

@@ -122,6 +122,34 @@ void gates_after() {
   }
 }
 
+void rows_are_packed_for_the_next_product() {
+  for (const Kernels* kernels : available_kernels()) {
+    using Target = std::optional<PanelKind>;
+    const std::pair<BlockKind, Target> cases[] = {{BlockKind::kQ4_1, {}}, {BlockKind::kQ8_0, {}}, {BlockKind::kBF16, {}},
+                                                  {BlockKind::kF32, {}},  {BlockKind::kF32, PanelKind::kInt8}};
+    for (const auto& [kind, target] : cases) {
+      const int64_t features = 192;
+      const FileBytes gate(BlockKind::kQ4_1, features, 64, 1), up(BlockKind::kQ4_1, features, 64, 2);
+      const FileBytes down(kind, 50, features, 3);
+      const std::shared_ptr<const Weight> gate_up = pack({&gate, &up}, true), packed = pack({&down}, false, target);
+      const char* name = panel_kind_name(packed->parts()[0].format.kind);
+      for (const int64_t rows : {1, 5, 7, 40, 70, 300}) {
+        const Table<float> x = random_table(rows, 64, 4);
+        Table<float> between(rows, features), plain(rows, features), out(rows, 50);
+        OpRunner first("linear");
+        first.weight("weight", gate_up).in("x", x).text("activation", "silu_gate");
+        OpRunner(first).out("out", plain).run(*kernels);
+        for (const int threads : {1, 2, 3, 8}) {
+          OpRunner(first).out("out", between).text("packs", name).run(*kernels, {threads, 1, false});
+          OpRunner("linear").weight("weight", packed).in("x", between).out("out", out).number("packed_rows", 1)
+              .run(*kernels, {threads, 1, false});
+          CHECK(out == run_linear(*kernels, plain, packed));
+        }
+      }
+    }
+  }
+}
+
 void nodes_that_do_not_fit_are_refused() {
   const Kernels& kernels = *available_kernels().back();
   const FileBytes weights(BlockKind::kQ4_1, 32, 64, 1);
@@ -136,6 +164,11 @@ void nodes_that_do_not_fit_are_refused() {
   CHECK_ERROR(kPlan, OpRunner(base).text("norm", "rms_norm").number("eps", 1e-5).run(kernels));
   CHECK_ERROR(kPlan, OpRunner(base).vector("bias", {1.0f}).run(kernels));
   CHECK_ERROR(kPlan, OpRunner(base).in("residual", wide).run(kernels));
+  CHECK_ERROR(kPlan, OpRunner(base).text("packs", "q4").run(kernels));
+  const FileBytes odd(BlockKind::kQ4_1, 32, 96, 1);
+  Table<float> odd_x(1, 96);
+  CHECK_ERROR(kPlan, OpRunner("linear").weight("weight", pack({&odd})).in("x", odd_x).out("out", out)
+                         .number("packed_rows", 1).run(kernels));
 }
 
 }  // namespace
@@ -145,5 +178,6 @@ int main(int argc, char** argv) {
              {{"norms_before", norms_before},
               {"bias_activation_residual_after", bias_activation_residual_after},
               {"gates_after", gates_after},
+              {"rows_are_packed_for_the_next_product", rows_are_packed_for_the_next_product},
               {"nodes_that_do_not_fit_are_refused", nodes_that_do_not_fit_are_refused}});
 }

@@ -65,10 +65,30 @@ def test_a_gated_block_becomes_two_products(r, h):
         "compute": "f32",
         "alternating": False,
         "narrow": False,
+        "packs": "",
+        "packed_rows": False,
     }
     assert set(gated.operands) == {"x", "weight", "norm_weight"} and gated.outputs[0].type.columns == F
     # The sum is written over the summand that nobody needs any more.
     assert plan.placement.place(down.outputs[0]) == plan.placement.place(plan.nodes[0].outputs[0])
+
+
+def test_rows_between_a_gated_product_and_the_next_lie_packed():
+    sizes = {"embedding": (V, D), "gate_up": (128, D), "down": (D, 64)}
+    r = Recorder(
+        {
+            name: PlainWeight(np.ones(size, np.float32), interleaved=name == "gate_up")
+            for name, size in sizes.items()
+        }
+    )
+    h = ops.embedding(r.input("tokens"), r.weight("embedding"))
+    gated = ops.silu_gate(ops.linear(h, r.weight("gate_up")))
+    r.output("down", ops.linear(gated, r.weight("down")))
+    first, second = freeze(r.finish(), {"rows": 8}).nodes[1:]
+    assert (first.op.packs, first.op.packed_rows) == ("f32", False)
+    assert (second.op.packs, second.op.packed_rows) == ("", True)
+    r.output("gated", gated)
+    assert not any(node.op.attrs.get("packs") for node in freeze(r.finish(), {"rows": 8}).nodes)
 
 
 def test_gelu_and_layer_norm_fuse_with_their_biases(r, h):
@@ -82,6 +102,8 @@ def test_gelu_and_layer_norm_fuse_with_their_biases(r, h):
         "compute": "f32",
         "alternating": False,
         "narrow": False,
+        "packs": "",
+        "packed_rows": False,
     }
     assert set(plan.nodes[1].operands) == {"x", "weight", "bias", "norm_weight", "norm_bias"}
 

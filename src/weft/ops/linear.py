@@ -26,6 +26,8 @@ from weft.types import INTERLEAVED_BLOCK, AnyVector, AnyWeight, Array, DType, Ma
 NORMS = ("", "rms_norm", "layer_norm")
 GATED_ACTIVATIONS = ("silu_gate", "gelu_gate")
 ACTIVATIONS = ("", "gelu_tanh", "gelu_erf", *GATED_ACTIVATIONS)
+PACKED_COLUMNS = 64
+"""Columns that are packed together: rows between two products are packed if they have a multiple of these."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Linear(Operation):
     The columns of a plain product with an interleaved weight are gate, then up; `alternating`, they take
     turns in blocks of `types.INTERLEAVED_BLOCK`, as the weight's outputs do. `narrow`: out, of a plain
     product with a tensor, is rounded to bfloat16, see `plan/narrow.py`.
+    A gated product may keep many rows of its result as the product with a weight of the kind `packs` reads
+    them: its only reader, which has `packed_rows`.
     """
 
     norm: str = ""
@@ -48,6 +52,8 @@ class Linear(Operation):
     compute: str = "f32"
     alternating: bool = False
     narrow: bool = False
+    packs: str = ""
+    packed_rows: bool = False
 
     name = "linear"
     operands = (

@@ -4,6 +4,7 @@
     linear → silu_gate                     with an interleaved weight: its epilogue
     linear → gelu                          its epilogue
     linear → add                           the other summand becomes its residual
+    gated linear → linear                  between them rows lie as the second one reads them
 
 The result equals the plain recording, whose nodes each fused node remembers.
 """
@@ -16,7 +17,7 @@ from dataclasses import replace
 from weft.ops.add import Add
 from weft.ops.gelu import Gelu
 from weft.ops.layer_norm import LayerNorm
-from weft.ops.linear import Linear
+from weft.ops.linear import GATED_ACTIVATIONS, PACKED_COLUMNS, Linear
 from weft.ops.operation import Operation
 from weft.ops.rms_norm import RmsNorm
 from weft.ops.silu_gate import SiluGate
@@ -31,6 +32,7 @@ def fuse(recording: Recording) -> Recording:
     nodes = _fuse_norms(recording.nodes, recording.outputs)
     for into_producer in (_with_activation, _with_residual):
         nodes = _fuse_epilogues(nodes, recording.outputs, into_producer)
+    nodes = _pack_between(nodes, recording.outputs)
     return replace(recording, nodes=tuple(nodes))
 
 
@@ -141,3 +143,29 @@ def _with_residual(linear: Node, node: Node) -> tuple[Operation, dict[str, PlanO
         return None
     a, b = node.operands["a"], node.operands["b"]
     return linear.op, {**linear.operands, "residual": b if a is linear.outputs[0] else a}
+
+
+def _pack_between(nodes: Sequence[Node], outputs: Mapping[str, Value]) -> list[Node]:
+    uses = _Uses(nodes, outputs)
+    changed: dict[Node, Node] = {}
+    for node in nodes:
+        gate = uses.producers.get(x) if isinstance(x := node.operands.get("x"), Value) else None
+        if gate is None or not _feeds_only(gate, uses) or (kind := _packing_between(gate, node)) is None:
+            continue
+        assert isinstance(gate.op, Linear) and isinstance(node.op, Linear)
+        changed[gate] = replace(gate, op=replace(gate.op, packs=kind), plain_nodes=gate.plain)
+        changed[node] = replace(node, op=replace(node.op, packed_rows=True), plain_nodes=node.plain)
+    return [changed.get(node, node) for node in nodes]
+
+
+def _packing_between(gate: Node, reader: Node) -> str | None:
+    """The kind of weight that `reader`, a product, reads in whole groups of the gated product `gate`."""
+    if not isinstance(gate.op, Linear) or not isinstance(reader.op, Linear) or reader.op.norm:
+        return None
+    first, second = gate.operands["weight"].type, reader.operands["weight"].type
+    if not isinstance(first, WeightType) or not isinstance(second, WeightType):
+        return None
+    is_gate = gate.op.activation in GATED_ACTIVATIONS and "residual" not in gate.operands
+    in_groups = second.k % PACKED_COLUMNS == 0 and "+" not in first.kind + second.kind
+    is_other = reader.operands.get("residual") is not gate.outputs[0]
+    return second.kind if is_gate and in_groups and is_other else None
