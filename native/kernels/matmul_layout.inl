@@ -36,14 +36,24 @@ inline int64_t span_end(int64_t index, int64_t groups) {
   return index + kSpanGroups < groups ? index + kSpanGroups : groups;
 }
 
-// The strips of a block. Equal ones: a tile of one or two rows would take as long as one of four.
+// The strips of a block, the higher ones first. Nearly equal ones: a tile of one or two rows would take as long as one
+// of four. Few rows, which are one strip, are multiplied so quickly that a division would show.
 struct Strips {
-  int64_t rows, count;
-  explicit Strips(const RowBlock& block)
-      : rows(block.rows), count((block.rows + strip_rows(block.form) - 1) / strip_rows(block.form)) {}
-  int64_t first_row(int64_t strip) const { return strip * rows / count; }
-  int64_t height(int64_t strip) const { return first_row(strip + 1) - first_row(strip); }
-  int64_t of(int64_t row) const { return ((row + 1) * count - 1) / rows; }
+  int64_t count = 1, height_low, num_higher = 0;
+  explicit Strips(const RowBlock& block) : height_low(block.rows) {
+    const int64_t most = strip_rows(block.form);
+    if (block.rows <= most) return;
+    count = (block.rows + most - 1) / most;
+    height_low = block.rows / count;
+    num_higher = block.rows - count * height_low;
+  }
+  int64_t first_row(int64_t strip) const { return strip * height_low + (strip < num_higher ? strip : num_higher); }
+  int64_t height(int64_t strip) const { return height_low + (strip < num_higher); }
+  int64_t of(int64_t row) const {
+    if (count == 1) return 0;
+    const int64_t higher_rows = num_higher * (height_low + 1);
+    return row < higher_rows ? row / (height_low + 1) : num_higher + (row - higher_rows) / height_low;
+  }
 };
 
 inline int64_t values_bytes(RowForm form, int64_t rows, int64_t k) {
