@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--draft-max", type=int, default=0, help="tokens guessed ahead in free text")
+    parser.add_argument("--draft-max", type=int, default=16, help="tokens guessed ahead, of both; 0 for none")
     asked = parser.parse_args()
     results = []
     with weft.load(asked.model, threads=asked.threads, draft_max=asked.draft_max) as model:
