@@ -141,6 +141,7 @@ class VectorTrainer:
         self.batches = vector_batches(rows, columns)
         self.plan = self.model.plan
         self.sizes = {"rows": self.rows_per_slice}
+        self.rows = np.arange(rows, dtype=np.int32)[:, None]
         self.loss_weights = np.full((rows, 1), 1 / rows, np.float32)
         self.num_steps = 0
 
@@ -149,7 +150,9 @@ class VectorTrainer:
         x, targets = next(self.batches)
         size = self.rows_per_slice
         places = [slice(first, first + size) for first in range(0, len(x), size)]
-        results = self.model.run([VectorSlice(x[p], targets[p], self.loss_weights[p]) for p in places])
+        results = self.model.run(
+            [VectorSlice(x, targets, self.rows[p], self.loss_weights[p]) for p in places]
+        )
         self.num_steps += 1
         self.optimizer.step(self.optimizer.gradient_norm(), self.rate, self.num_steps)
         return sum(one.loss_sum for one in results) / len(x)

@@ -113,7 +113,7 @@ def test_perceptron_on_vectors_equals_torch():
     }
     tensors, generator = trained(weights), np.random.default_rng(8)
     given = {"x": generator.normal(size=(9, 4)), "targets": generator.normal(size=(9, 2))}
-    given["loss_weights"] = np.full((9, 1), 1 / 9)
+    given |= {"rows": np.arange(9)[:, None], "loss_weights": np.full((9, 1), 1 / 9)}
     executable = ReferenceExecutable(build_vector_plan(tensors, 4, 2, 9), tensors)
     got = executable.run(given)
     exact = {name: torch.tensor(weight).double().requires_grad_() for name, weight in weights.items()}

@@ -17,7 +17,9 @@ CONFIG = VectorConfig(tuple("abcde"), tuple("xyz"), 40)
 def inputs_of(rows):
     generator = np.random.default_rng(rows)
     x, y = (generator.normal(size=(rows, size)).astype(np.float32) for size in SIZES)
-    return {"x": x, "targets": y, "loss_weights": np.full((rows, 1), 1 / max(rows, 1), np.float32)}
+    order = generator.permutation(rows).astype(np.int32)[:, None]
+    weights = np.full((rows, 1), 1 / max(rows, 1), np.float32)
+    return {"x": x, "targets": y, "rows": order, "loss_weights": weights}
 
 
 def in_blocks(rows, threads, teams, compute="bf16", trace=None):
@@ -85,7 +87,7 @@ def test_what_does_not_fit_is_refused():
         executable = compile_blocks(plan, pool, bound, weights)
         given = inputs_of(9)
         with pytest.raises(ConfigError, match="9 and 8"):
-            executable.run(given | {"targets": given["targets"][:8]})
+            executable.run(given | {"loss_weights": given["loss_weights"][:8]})
         pool.resize(2)
         with pytest.raises(ThreadError, match="at most 1"):
             executable.run(given)

@@ -12,12 +12,14 @@ import numpy as np
 from weft import ops
 from weft.errors import ModelFileError
 from weft.models.config import Settings, setting
+from weft.ops import Matrix
 from weft.plan import Plan, Recorder, Value, Weights, freeze
 from weft.plan.backward import backward
 from weft.types import ROWS, Array, DType
 
 ARCHITECTURE = "PerceptronForVectors"
 MODEL_TYPE = "perceptron_vectors"
+_SAMPLES = "samples"  # rows of a table, of which a run takes some
 # Weights by weft's name, and as torch's two Linear layers name them.
 TENSORS = {
     "hidden": "hidden.weight",
@@ -101,19 +103,24 @@ def build_vector_plan(
 ) -> Plan:
     """A plan of the perceptron, for at most `rows` vectors.
 
-    weights: "hidden" [H, inputs], "hidden_bias" [H], "output" [outputs, H], "output_bias" [outputs]. Inputs
-    of a run: x f32[rows, inputs]; to "train" or "evaluate" also targets f32[rows, outputs] and loss_weights
-    f32[rows, 1]; training adds the gradients of Σ loss_weights · loss to the d_ tensors. Output: to "predict"
-    out f32[rows, outputs], else loss f32[rows, 1], a row's mean over its outputs.
+    weights: "hidden" [H, inputs], "hidden_bias" [H], "output" [outputs, H], "output_bias" [outputs]. To
+    "predict", a run takes x f32[rows, inputs] and gives out f32[rows, outputs]. To "train" or "evaluate" it
+    takes x f32[samples, inputs], targets f32[samples, outputs], rows i32[rows, 1], which of these samples it
+    is about, and loss_weights f32[rows, 1]; it gives loss f32[rows, 1], a row's mean over its outputs.
+    Training adds the gradients of Σ loss_weights · loss to the d_ tensors.
     """
     r = Recorder(weights, compute)
-    x = r.input("x", columns=inputs, dtype=DType.F32)
+    is_prediction = purpose == "predict"
+    x: Matrix = r.input("x", ROWS if is_prediction else _SAMPLES, columns=inputs, dtype=DType.F32)
+    if not is_prediction:
+        x = ops.gather_rows(x, r.input("rows"))
     hidden = ops.tanh(ops.linear(x, r.weight("hidden"), r.weight("hidden_bias")))
     out = ops.linear(hidden, r.weight("output"), r.weight("output_bias"))
-    if purpose == "predict":
+    if is_prediction:
         r.output("out", out)
         return freeze(r.finish(), {ROWS: rows})
-    targets = r.input("targets", columns=outputs, dtype=DType.F32)
+    samples = r.input("targets", _SAMPLES, columns=outputs, dtype=DType.F32)
+    targets = ops.gather_rows(samples, r.input("rows"))
     loss, d_out = ops.squared_error(out, targets, r.input("loss_weights", dtype=DType.F32))
     r.output("loss", loss)
     if purpose == "train":

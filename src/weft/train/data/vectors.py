@@ -15,17 +15,19 @@ from weft.types import Array
 
 @dataclass(frozen=True)
 class VectorSlice:
-    """Rows that a plan runs at once: x f32[rows, inputs], targets f32[rows, outputs], and loss_weights
-    f32[rows, 1], each row's share in the loss of the whole step.
+    """Rows that a plan runs at once: of the samples x f32[samples, inputs] and targets f32[samples, outputs],
+    which the compute threads gather, those numbered rows i32[rows, 1]; loss_weights f32[rows, 1] is each
+    row's share in the loss of the whole step.
     """
 
     x: Array
     targets: Array
+    rows: Array
     loss_weights: Array
 
     @property
     def num_rows(self) -> int:
-        return len(self.x)
+        return len(self.rows)
 
     def inputs(self) -> dict[str, Array]:
         """The arrays by name."""
@@ -65,8 +67,9 @@ class VectorBatches:
 def make_slices(table: VectorTable, chosen: Array, rows_per_slice: int) -> list[VectorSlice]:
     """Slices of the rows numbered `chosen` i64[n]; the weights of all of them together sum to 1."""
     weight = np.float32(1.0 / max(len(chosen), 1))
-    parts = [chosen[first : first + rows_per_slice] for first in range(0, len(chosen), rows_per_slice)]
-    return [VectorSlice(table.x[p], table.y[p], np.full((len(p), 1), weight, np.float32)) for p in parts]
+    rows, weights = chosen.astype(np.int32)[:, None], np.full((len(chosen), 1), weight)
+    parts = [slice(first, first + rows_per_slice) for first in range(0, len(chosen), rows_per_slice)]
+    return [VectorSlice(table.x, table.y, rows[part], weights[part]) for part in parts]
 
 
 def split_table(table: VectorTable, share: float, seed: int) -> tuple[VectorTable, VectorTable | None]:
