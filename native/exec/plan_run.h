@@ -15,6 +15,12 @@ class PlanRun final : public Job {
 
   int64_t num_phases() const override { return static_cast<int64_t>(plan_.phases_.size()); }
 
+  // Few rows read the weights and compute little.
+  bool is_short() const override {
+    constexpr int64_t kFewRows = 8;
+    return *std::max_element(plan_.rows_.begin(), plan_.rows_.end()) <= kFewRows;
+  }
+
   int64_t num_tiles(int64_t index) const override {
     const Plan::Phase& phase = plan_.phases_[index];
     const OpArgs& args = plan_.args_[phase.first_node];

@@ -26,6 +26,8 @@ class Job {
   virtual int64_t num_phases() const = 0;
   // At most kMaxTiles.
   virtual int64_t num_tiles(int64_t phase) const = 0;
+  // Whether its phases take microseconds: where waiting for others may cost more than they bring.
+  virtual bool is_short() const { return false; }
   // May throw; the first error is rethrown by Team::run and the tiles not yet begun are skipped.
   virtual void run_tile(int64_t phase, int64_t tile, int thread) = 0;
 

@@ -25,6 +25,16 @@ void Team::run(Job& job) {
   context_.check_open();
   if (!prepare(job)) return;
   if (num_threads() == 1 || (phases_.size() == 1 && phases_[0].tiles == 1)) return run_alone();
+  if (!job.is_short()) return run_together();
+  if (solo_.take_alone()) return run_alone();
+  int64_t tiles = 0;
+  for (const Phase& phase : phases_) tiles += phase.tiles;
+  const int64_t before = caller_counters_.num_tiles.load(std::memory_order_relaxed);
+  run_together();
+  solo_.observe(tiles, tiles - (caller_counters_.num_tiles.load(std::memory_order_relaxed) - before));
+}
+
+void Team::run_together() {
   start();
   work_until_end(0, caller_counters_);
   if (const std::exception_ptr error = end()) std::rethrow_exception(error);

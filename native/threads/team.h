@@ -14,6 +14,7 @@
 #include "threads/job.h"
 #include "threads/phase_board.h"
 #include "threads/pool_context.h"
+#include "threads/solo.h"
 #include "threads/statistics.h"
 
 namespace weft {
@@ -48,6 +49,7 @@ class Team {
   // The parts of a run. The caller holds lock_ from prepare() to end().
   bool prepare(Job& job);  // asks the job for its phases; false: nothing to do
   void run_alone();
+  void run_together();
   void start();            // publishes the first phase and wakes threads
   void open_seat();        // lets whoever comes first be thread 0 of the started run
   void work_until_end(int thread, ThreadCounters& counters, std::optional<uint64_t> last_epoch = {});
@@ -90,6 +92,7 @@ class Team {
   ParkingLot idle_lot_;    // workers without a run
   ParkingLot leader_lot_;  // the worker that waits for an open seat
   ThreadCounters caller_counters_;
+  SoloPolicy solo_;  // by the caller
 };
 
 }  // namespace weft

@@ -10,11 +10,13 @@
 #include "tests/native/check.h"
 #include "threads/fifo_lock.h"
 #include "threads/parking.h"
+#include "threads/solo.h"
 
 namespace {
 
 using weft::FifoLock;
 using weft::ParkingLot;
+using weft::SoloPolicy;
 using weft::WaitPolicy;
 
 // Two threads hand a number to and fro. With no spinning nearly every turn races a wake against a sleeper
@@ -90,6 +92,29 @@ void lock_is_fair() {
   CHECK(turns[0] > 150 && turns[1] > 150);
 }
 
+// How many of `count` short runs the caller takes alone, when the others do `others` of 100 tiles.
+int runs_alone(SoloPolicy& policy, int count, int64_t others) {
+  int alone = 0;
+  for (int run = 0; run < count; ++run) {
+    if (policy.take_alone()) {
+      ++alone;
+    } else {
+      policy.observe(100, others);
+    }
+  }
+  return alone;
+}
+
+void short_runs_are_taken_alone_where_others_bring_little() {
+  SoloPolicy policy;
+  CHECK_EQUAL(runs_alone(policy, 1000, 45), 0);
+  CHECK_EQUAL(runs_alone(policy, 3, 0), 0);
+  CHECK_EQUAL(runs_alone(policy, 1000, 45), 0);  // a few runs alone say nothing
+  const int alone = runs_alone(policy, 1000, 10);
+  CHECK(alone > 900 && alone < 980);  // and again and again it is tried what they bring
+  CHECK(runs_alone(policy, 1000, 45) <= 64);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -100,5 +125,7 @@ int main(int argc, char** argv) {
                           {"no_wake_is_lost_by_yielders", no_wake_is_lost_by_yielders},
                           {"wake_counts_sleepers", wake_counts_sleepers},
                           {"lock_excludes", lock_excludes},
-                          {"lock_is_fair", lock_is_fair}});
+                          {"lock_is_fair", lock_is_fair},
+                          {"short_runs_are_taken_alone_where_others_bring_little",
+                           short_runs_are_taken_alone_where_others_bring_little}});
 }
