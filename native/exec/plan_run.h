@@ -15,10 +15,10 @@ class PlanRun final : public Job {
 
   int64_t num_phases() const override { return static_cast<int64_t>(plan_.phases_.size()); }
 
-  // Few rows read the weights and compute little.
+  // Few rows read the weights and compute little. A timeline shows the whole team at work.
   bool is_short() const override {
     constexpr int64_t kFewRows = 8;
-    return *std::max_element(plan_.rows_.begin(), plan_.rows_.end()) <= kFewRows;
+    return !trace_ && *std::max_element(plan_.rows_.begin(), plan_.rows_.end()) <= kFewRows;
   }
 
   int64_t num_tiles(int64_t index) const override {

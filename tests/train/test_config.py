@@ -28,7 +28,7 @@ def test_a_file_may_write_names_as_flags(tmp_path):
         ("batchsize: 3", "'batchsize'; did you mean batch_size"),
         ("batch_size: many", "batch_size to be int, got 'many'"),
         ("batch_size: 0", "at least 1"),
-        ("- 1", "expected a list of `name: value`, got list"),
+        ("- 1", "expected lines of `name: value`, got list"),
         ("a: [", "expected YAML"),
         ("schedule: up", "one of cosine, linear"),
         ("steps: 3\nepochs: 2", "steps or epochs, got both"),
