@@ -1,6 +1,7 @@
 // The teams of a pool: how they share its threads, run at once, meet each other, and fail.
 #include <atomic>
 #include <barrier>
+#include <chrono>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -127,6 +128,33 @@ void two_pools_at_once() {
   thread.join();
 }
 
+// A short run whose other threads are held up at every tile.
+class HeldUp final : public Job {
+ public:
+  bool is_short() const override { return true; }
+  int64_t num_phases() const override { return 1; }
+  int64_t num_tiles(int64_t) const override { return 100; }
+  void run_tile(int64_t, int64_t, int thread) override {
+    ++num_tiles_run;
+    others_came = others_came || thread != 0;
+    std::this_thread::sleep_for(std::chrono::microseconds(thread == 0 ? 20 : 2000));
+  }
+  std::atomic<int> num_tiles_run{0};
+  std::atomic<bool> others_came{false};
+};
+
+void short_runs_are_left_to_a_caller_whose_others_are_held_up() {
+  Pool pool(2);
+  int together = 0;
+  for (int run = 0; run < 60; ++run) {
+    HeldUp job;
+    pool.team(0).run(job);
+    CHECK_EQUAL(job.num_tiles_run.load(), 100);
+    together += job.others_came.load();
+  }
+  CHECK(together <= 12);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -137,5 +165,7 @@ int main(int argc, char** argv) {
                           {"run_teams_meets_itself", run_teams_meets_itself},
                           {"run_teams_errors", run_teams_errors},
                           {"mixed_callers_of_teams", mixed_callers_of_teams},
-                          {"two_pools_at_once", two_pools_at_once}});
+                          {"two_pools_at_once", two_pools_at_once},
+                          {"short_runs_are_left_to_a_caller_whose_others_are_held_up",
+                           short_runs_are_left_to_a_caller_whose_others_are_held_up}});
 }

@@ -85,7 +85,7 @@ def test_batch_sizes(load: Load, alone: Any) -> None:
 
 def test_steps_of_a_call(load: Load, alone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for longest_call_s in (0.0, 1.0):
-        monkeypatch.setattr(call_length, "_LONGEST_CALL", longest_call_s)
+        monkeypatch.setattr(call_length, "_LONGEST_CALL_S", longest_call_s)
         check(load(threads=2), alone, batch=3)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence as List
 
 from weft.serve.sequence import Sequence
 
-_LONGEST_CALL = 0.0125  # seconds that a request which has just come may wait for those that run
+_LONGEST_CALL_S = 0.0125  # seconds that a request which has just come may wait for those that run
 _MOST_STEPS = 8  # more bring next to nothing, and hold blocks of the cache before they are needed
 
 
@@ -25,13 +25,13 @@ class CallLength:
 
     def may_be_several(self, sequences: List[Sequence], step_seconds: float) -> bool:
         """Whether the decoding `sequences` can take several steps of `step_seconds` in a call."""
-        return 2 * step_seconds <= _LONGEST_CALL and all(map(_goes_on_unseen, sequences))
+        return 2 * step_seconds <= _LONGEST_CALL_S and all(map(_goes_on_unseen, sequences))
 
     def steps(self, sequences: List[Sequence], step_seconds: float) -> int:
         """How many steps of `step_seconds` the decoding `sequences` take now; none of them guesses."""
         most = self._most
         self._most = min(2 * most, _MOST_STEPS)
-        count = min(most, int(_LONGEST_CALL / step_seconds))
+        count = min(most, int(_LONGEST_CALL_S / step_seconds))
         if count < 2 or not self.may_be_several(sequences, step_seconds):
             return 1
         return min(count, *(sequence.max_length - sequence.num_tokens for sequence in sequences))
