@@ -56,7 +56,11 @@ class EngineConfig:
         "weights are not float32, else f16.",
     )
     max_context: int | None = setting(
-        None, "-c", "--ctx-size", help="Longest text of one request, in tokens; by default the model's own."
+        None,
+        "-c",
+        "--max-context",
+        "--ctx-size",
+        help="Longest text of one request, in tokens; by default the model's own.",
     )
     kv_memory: int | str | None = setting(
         None, "--kv-memory", help="Memory for the KV cache, such as 512MiB; by default what fits well."

@@ -74,9 +74,9 @@ def model_flag(required: bool = True) -> Callable[[Command], Command]:
 
 
 def flag(*names: str, **attributes: Any) -> Callable[[Command], Command]:
-    """A click option with its environment twin: WEFT_ and its longest flag in capitals."""
-    longest = max((name for name in names if name.startswith("--")), key=len)
-    return click.option(*names, envvar=env_name(longest), show_envvar=True, **attributes)
+    """A click option with its environment twin: WEFT_ and its last long flag in capitals."""
+    last = [name for name in names if name.startswith("--")][-1]
+    return click.option(*names, envvar=env_name(last), show_envvar=True, **attributes)
 
 
 def env_name(name: str) -> str:
