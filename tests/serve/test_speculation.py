@@ -52,7 +52,9 @@ def test_the_longest_agreement_wins_then_the_latest() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=60), st.integers(1, 59))
 def test_following_finds_what_looking_finds(text: list[int], first: int) -> None:
-    """Token by token the place is as good as one that is looked for in the whole text at once."""
+    """Token by token the place is as good as one that is looked for in the whole text at once, or as one that
+    was left and taken up again, for which 3 tokens may count that do not agree.
+    """
     first = min(first, len(text))
     lookup = PromptLookup(text[:first])
     for length in range(first, len(text) + 1):
@@ -60,9 +62,22 @@ def test_following_finds_what_looking_finds(text: list[int], first: int) -> None
     agreeing = [
         next((n for n in range(end) if text[end - 1 - n] != text[-1 - n]), end) for end in range(1, len(text))
     ]
-    assert min(lookup._num_agreeing, 16) == min(max(agreeing), 16)
+    assert min(lookup._num_agreeing, 16) >= min(max(agreeing), 16)
     if source := lookup._source:
-        assert min(agreeing[source - 1], 16) == min(lookup._num_agreeing, 16)
+        assert min(lookup._num_agreeing, 16) <= min(agreeing[source - 1], 16) + 3
+
+
+def test_a_changed_word_does_not_lose_the_place() -> None:
+    text = [*range(20, 30), 7, 8, 50, 51, 8, 60]
+    lookup, answer = PromptLookup(text), [*range(20, 30), 99, 98]
+    lookup.follow(answer[:10])
+    assert lookup.draft(4) == [7, 8, 50, 51]
+    for length in (11, 12):  # words that are new
+        lookup.follow(answer[:length])
+        assert lookup.draft(2) == []
+    lookup.follow([*answer, 8])
+    assert lookup.draft(2) == [50, 51], "not 60, which followed an 8 last"
+    assert lookup.chances(1)[0] > 0.5, "as likely as after several tokens that agree"
 
 
 def test_rates_are_learned_without_proposing() -> None:

@@ -11,6 +11,8 @@ from collections.abc import Sequence as List
 
 _LONGEST_MATCH = 16  # tokens that are compared when a new place is looked for; following it counts on
 _MOST_PLACES = 64  # that are compared with the end of the text, the latest first
+_MOST_CHANGED = 6  # tokens that may differ before a place that was left is taken up again
+_LONG_MATCH = 4  # tokens; with as many another place is not given up for the one that was left
 # How often the next token repeats that of a place, by the binary digits of the number of tokens that agree
 # before it (0, 1, 2 to 3, 4 to 7, ... and from 32 on): where each request begins.
 _FIRST_RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
@@ -32,6 +34,7 @@ class PromptLookup:
         self._latest: dict[int, int] = {}  # the latest place of each token
         self._source = 0  # the place's next token; 0 for none
         self._num_agreeing = 0  # tokens before it that are those at the end of the text
+        self._left = self._left_agreeing = 0  # the same of the place whose guess did not come true last
         self._rates = list(_FIRST_RATES)
         for token in prompt:
             self._append(token)
@@ -77,6 +80,7 @@ class PromptLookup:
             self._source += 1
             self._num_agreeing += 1
         else:
+            self._left, self._left_agreeing = self._source, self._num_agreeing
             self._source = self._num_agreeing = 0
 
     def _find(self) -> None:
@@ -93,6 +97,19 @@ class PromptLookup:
                     source, longest = place + 1, length
             place = before[place]
         self._source, self._num_agreeing = source, longest
+        if longest <= _LONG_MATCH <= self._left_agreeing:
+            self._resume()
+
+    def _resume(self) -> None:
+        """Takes up the place that was left if it goes on with the text's last token: a word was changed.
+
+        What agreed before counts in part, for one token alone says little.
+        """
+        text, last = self._text, len(self._text) - 1
+        for place in range(self._left + 1, min(self._left + _MOST_CHANGED + 1, last)):
+            if text[place] == text[last]:
+                self._source, self._num_agreeing, self._left_agreeing = place + 1, _LONG_MATCH, 0
+                break
 
 
 def _num_agreeing(text: array[int], place: int, last: int) -> int:
