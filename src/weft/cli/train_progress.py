@@ -17,7 +17,7 @@ _LINE_EVERY_S = 10.0
 
 
 class PlainProgress(Callback):
-    """Lines on stderr: every ten seconds, and whenever something besides a step happened."""
+    """Lines on stderr: every ten seconds, at the end, and whenever something besides a step happened."""
 
     def __init__(self) -> None:
         self.quiet = False
@@ -51,6 +51,7 @@ class PlainProgress(Callback):
             report.validation is not None
             or report.sample is not None
             or now - self._last_line > _LINE_EVERY_S
+            or report.step == report.total_steps
         ):
             self._last_line = now
             self.say(step_line(report))
