@@ -38,10 +38,9 @@ class CallCounter(FakeRunner):
 def chaining_engine(
     num_blocks: int = 64, max_rows: int = 32, max_running: int = 8
 ) -> tuple[Engine, CallCounter]:
-    engine = make_engine(num_blocks, max_rows, max_running)
+    runner = CallCounter(num_blocks)
+    engine = make_engine(num_blocks, max_rows, max_running, runner=runner)
     engine.drafter.costs = ShortSteps()
-    engine._runner = runner = CallCounter(num_blocks)
-    engine.scheduler._copy_block = runner.copy_block
     return engine, runner
 
 

@@ -46,10 +46,11 @@ def make_engine(
     max_running: int = 8,
     max_score_rows: int = 16,
     draft_max: int = 0,
+    runner: FakeRunner | None = None,
 ) -> Engine:
     """An engine over a fake model; with `draft_max` over one that repeats itself."""
     limits = EngineLimits(CONTEXT, num_blocks, max_rows, max_score_rows, max_running, draft_max)
-    engine = Engine(FakeRunner(num_blocks, follow(draft_max)), limits)
+    engine = Engine(runner or FakeRunner(num_blocks, follow(draft_max)), limits)
     engine.drafter.costs = FreeRows()
     return engine
 
