@@ -60,6 +60,28 @@ def test_closing_while_requests_run(tiny_folder: Path) -> None:
     model.close()
 
 
+def test_a_model_answers_while_another_trains(tiny: weft.Model, tiny_folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "text.txt"
+    data.write_text("The weft crosses the warp. " * 60)
+
+    def train(out: str) -> str:
+        settings = {"steps": 30, "batch_size": 4, "max_seq_length": 32, "eval_every": 0, "seed": 3}
+        return weft.train(
+            model=str(tiny_folder), data=str(data), out=str(tmp_path / out), **settings
+        ).weights_sha256
+
+    expected, trained_alone = bits.answers(tiny, REQUESTS, batch=8), train("alone")
+    trained: list[str] = []
+    training = threading.Thread(target=lambda: trained.append(train("beside")))
+    training.start()
+    rounds = 0
+    while training.is_alive() or not rounds:
+        assert bits.answers(tiny, REQUESTS, batch=8) == expected
+        rounds += 1
+    training.join()
+    assert trained == [trained_alone]
+
+
 @pytest.fixture
 def two_cores() -> Iterator[None]:
     """Threads that start now have two cores at most between them."""
