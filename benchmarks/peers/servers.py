@@ -44,8 +44,8 @@ def servers(places: Places, threads: int) -> list[ServerPeer]:
     front = str(HERE / "openvino_server.py")
     weft = (sys.executable, "-m", "weft", "serve", gguf, "--port", "{port}", "--threads", count)
     return [
-        ServerPeer("weft Q4_1", weft, first_rate=2.5),
-        ServerPeer("weft int8", (*weft, "--quant", "int8"), first_rate=2.5),
+        ServerPeer("weft Q4_1", weft, first_rate=3.125),
+        ServerPeer("weft int8", (*weft, "--quant", "int8"), first_rate=3.125),
         ServerPeer(
             "llama-server Q4_1",
             (
