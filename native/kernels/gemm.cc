@@ -122,6 +122,30 @@ inline void prefetch_part(const uint8_t* from, int64_t bytes, int64_t index, int
     __builtin_prefetch(from + line * 64, 0, 2);
 }
 
+// Asks for a tile's `ahead`, an equal share with each pair of strips.
+class AheadLines {
+ public:
+  AheadLines(const GemmAhead& ahead, int64_t pairs) : ahead_(ahead) {
+    const int64_t lines = ahead.runs * ((ahead.run_bytes + 63) / 64);
+    if (pairs > 0) lines_ = (lines + pairs - 1) / pairs;
+  }
+
+  void fetch_share() {
+    for (int64_t line = 0; line < lines_ && run_ < ahead_.runs; ++line) {
+      __builtin_prefetch(ahead_.data + run_ * ahead_.stride_bytes + at_, 0, 2);
+      at_ += 64;
+      if (at_ < ahead_.run_bytes) continue;
+      at_ = 0;
+      ++run_;
+    }
+  }
+
+ private:
+  const GemmAhead& ahead_;
+  int64_t lines_ = 0;  // of a share
+  int64_t run_ = 0, at_ = 0;
+};
+
 // Strips of A that stay in the second cache, times each strip of B, which stays in the first. While they go by the
 // next strip of B is fetched.
 template <GemmForm kForm>
@@ -130,6 +154,7 @@ void multiply_tile(const GemmTile& tile) {
   const int64_t b_bytes = gemm_strip_bytes(kForm, kTileColumns, tile.k);
   const int64_t a_strips = (tile.rows + kTileRows - 1) / kTileRows;
   const int64_t most = kRowsInCache / kTileRows, parts = (a_strips + most - 1) / most;
+  AheadLines ahead(tile.ahead, a_strips * ((tile.columns + kTileColumns - 1) / kTileColumns));
   for (int64_t part = 0; part < parts; ++part) {
     const int64_t first = part * a_strips / parts, last = (part + 1) * a_strips / parts;
     for (int64_t column = 0; column < tile.columns; column += kTileColumns) {
@@ -137,6 +162,7 @@ void multiply_tile(const GemmTile& tile) {
       for (int64_t strip = first; strip < last; ++strip) {
         const int64_t row = strip * kTileRows, rows = tile.rows - row;
         if (column + kTileColumns < tile.columns) prefetch_part(b + b_bytes, b_bytes, strip - first, last - first);
+        ahead.fetch_share();
         Place place;
         place.sums = tile.sums + (column / kTileColumns * a_strips + strip) * kTileSums;
         place.bias = tile.bias ? tile.bias + column : nullptr;

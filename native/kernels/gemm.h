@@ -31,6 +31,13 @@ struct GemmSource {
   int64_t k_stride;
 };
 
+// Memory that is read after a tile: `runs` of `run_bytes`, `stride_bytes` apart. It is asked for while the tile
+// multiplies, so that packing the next block does not wait for memory.
+struct GemmAhead {
+  const uint8_t* data;
+  int64_t runs, run_bytes, stride_bytes;
+};
+
 // Some strips of A times some strips of B over one block of inputs.
 struct GemmTile {
   GemmForm form;
@@ -48,6 +55,7 @@ struct GemmTile {
   float* out;            // or null, and `out_bf16` instead: C rounded to nearest even
   int64_t out_stride;
   uint16_t* out_bf16;
+  GemmAhead ahead;  // no runs for nothing
 };
 
 struct GemmKernels {

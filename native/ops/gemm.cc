@@ -162,8 +162,7 @@ void GemmWork::pack_part(const GemmOperand& operand, int64_t width, int64_t rows
                static_cast<float*>(scratch));
 }
 
-void GemmWork::multiply(int64_t tile, void* scratch) const {
-  const GemmForm form = product_.form;
+GemmWork::Part GemmWork::part_of(int64_t tile) const {
   const GemmSizes& sizes = product_.sizes;
   const int64_t row_tile = tile % row_tiles_, column_tile = tile / row_tiles_;
   const int64_t row = row_tile * row_strips_ / row_tiles_ * kernels_.tile_rows;
@@ -171,14 +170,37 @@ void GemmWork::multiply(int64_t tile, void* scratch) const {
   const int64_t column = column_tile * column_strips_ / column_tiles_ * kernels_.panel_columns;
   const int64_t last_column =
       std::min(sizes.columns, (column_tile + 1) * column_strips_ / column_tiles_ * kernels_.panel_columns);
+  return {row, last_row - row, column, last_column - column};
+}
+
+// What is packed after block `block` of a tile: the next block, or the first one of the next tile.
+GemmAhead GemmWork::ahead_of(int64_t tile, int64_t block) const {
+  if (product_.packed_a && product_.packed_b) return {};
+  const GemmOperand& operand = product_.packed_a ? product_.b : product_.a;
+  if (++block == blocks_.count) block = 0, ++tile;
+  if (operand.weight || tile >= num_tiles()) return {};
+  const Part part = part_of(tile);
+  const int64_t first = product_.packed_a ? part.column : part.row, count = product_.packed_a ? part.columns : part.rows;
+  const GemmSource& source = operand.source;
+  const float* data = source.data + first * source.row_stride + blocks_.first(block) * source.k_stride;
+  const bool by_row = source.k_stride == 1;
+  const int64_t runs = by_row ? count : blocks_.size(block), run = by_row ? blocks_.size(block) : count;
+  const int64_t stride = by_row ? source.row_stride : source.k_stride, bytes = sizeof(float);
+  return {reinterpret_cast<const uint8_t*>(data), runs, run * bytes, stride * bytes};
+}
+
+void GemmWork::multiply(int64_t tile, void* scratch) const {
+  const GemmForm form = product_.form;
+  const GemmSizes& sizes = product_.sizes;
+  const auto [row, rows, column, columns] = part_of(tile);
   const ScratchParts parts = scratch_parts(kernels_, form, sizes, product_.packed_a, product_.packed_b);
   uint8_t* memory = static_cast<uint8_t*>(scratch);
   uint8_t* own_strips = memory + parts.sums;
   float* values = reinterpret_cast<float*>(own_strips + parts.strips);
   GemmTile work = {};
   work.form = form;
-  work.rows = last_row - row;
-  work.columns = last_column - column;
+  work.rows = rows;
+  work.columns = columns;
   work.sums = reinterpret_cast<float*>(memory);
   work.bias = product_.bias ? product_.bias + column : nullptr;
   work.addend = product_.addend ? product_.addend + row * product_.addend_stride + column : nullptr;
@@ -190,6 +212,7 @@ void GemmWork::multiply(int64_t tile, void* scratch) const {
     work.k = blocks_.size(block);
     work.is_first = block == 0;
     work.is_last = block + 1 == blocks_.count;
+    work.ahead = ahead_of(tile, block);
     work.a = work.b = own_strips;
     if (product_.packed_a) {
       work.a = product_.packed_a + packed_offset(form, kernels_.tile_rows, sizes.rows, blocks_, block, row);

@@ -68,6 +68,13 @@ class GemmWork {
   void multiply(int64_t tile, void* scratch) const;
 
  private:
+  // What a tile computes.
+  struct Part {
+    int64_t row, rows, column, columns;
+  };
+  Part part_of(int64_t tile) const;
+  GemmAhead ahead_of(int64_t tile, int64_t block) const;
+
   int64_t num_pack_tiles(const GemmOperand& operand, int64_t rows) const;
   void pack_part(const GemmOperand& operand, int64_t width, int64_t rows, uint8_t* packed, int64_t tile,
                  void* scratch) const;
