@@ -3,8 +3,12 @@
     WEFT_PEERS_DIR=DIRECTORY python benchmarks/train_compare.py [--works full,lora] [--json FILE]
 
 DIRECTORY is what benchmarks/peers/setup.sh filled. For each work torch's configurations are tried first, each
-a process of its own; then the fastest one and weft, with all threads and with one, take turns. Losses are
-compared step by step with those of torch in float32. The last line printed is the whole result as JSON.
+a process of its own; then the fastest (--contenders says how many) and weft, with all threads and with one,
+take turns. Losses are compared step by step with those of torch in float32, or of its first
+configuration where that takes no part. The last line printed is the whole result as JSON.
+
+What torch compiles stays in DIRECTORY/torch-cache (or TORCHINDUCTOR_CACHE_DIR): compiling takes minutes, to
+start again with the caches filled seconds. --only-compile fills them, so that a comparison need not wait.
 """
 
 import argparse
@@ -35,7 +39,7 @@ WEFT = {
     "weft, 1 thread": ["--threads", "1"],
 }
 STEPS = {"full": 1, "lora": 1, "gpt2": 2, "lstm": 2, "perceptron": 400}  # of a turn
-EXACT = "float32"  # whose losses the others' are compared with
+EXACT = "float32"  # whose losses the others' are compared with, where it takes part
 
 
 def main() -> None:
@@ -50,35 +54,58 @@ def main() -> None:
         "works": {},
     }
     for work in options.works:
+        if options.only_compile:
+            fill_caches(work, options)
+            continue
         result["works"][work] = compare(work, options)
         print_work(work, result["works"][work])
         if options.json:
             options.json.write_text(json.dumps(result) + "\n")
-    print(json.dumps(result))
+    if not options.only_compile:
+        print(json.dumps(result))
+
+
+def configurations(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Return torch's configurations that take part, and their flags."""
+    return {name: flags for name, flags in TORCH.items() if not options.only or name in options.only}
+
+
+def fill_caches(work: str, options: argparse.Namespace) -> None:
+    """Have torch compile a work in each configuration that compiles, and say how long a step then took."""
+    for name, flags in configurations(options).items():
+        if "--compile" not in flags:
+            continue
+        with TrainerProcess("torch", work, flags, options.peers) as process:
+            found = process.warm_up(options.turn)
+        took = found["error"] if "error" in found else f"first step {found['seconds'][0]:.0f} s"
+        print(f"{work:10} {name:32} {took}", flush=True)
 
 
 def compare(work: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return what every contender reached at one work."""
-    tried = {
-        name: try_once(work, flags, options)
-        for name, flags in TORCH.items()
-        if not options.only or name in options.only
-    }
-    rates = {name: found["per_second"] for name, found in tried.items() if "per_second" in found}
-    if not rates:
+    chosen = configurations(options)
+    tried = {}
+    if len(chosen) > options.contenders:  # else all of them take turns
+        tried = {name: try_once(work, flags, options) for name, flags in chosen.items()}
+        rates = {name: found["per_second"] for name, found in tried.items() if "per_second" in found}
+        chosen = {name: chosen[name] for name in sorted(rates, key=rates.__getitem__)[-options.contenders :]}
+    if not chosen:
         return {"tried": tried, "turns": {}}
+    turns, limit = take_turns(work, {f"torch {name}": flags for name, flags in chosen.items()}, options)
+    rates = {name: turns[f"torch {name}"].get("per_second", 0.0) for name in chosen}
     best = max(rates, key=lambda name: rates[name])
-    turns, limit = take_turns(work, {f"torch {best}": TORCH[best]}, options)
     report = {"tried": tried, "best": best, "turns": turns, **limit}
     ours, theirs = turns["weft"], turns[f"torch {best}"]
+    if "error" in theirs:
+        return report
+    answers = {f"torch {name}": one for name, one in tried.items()}
+    answers |= {name: one for name, one in turns.items() if name not in answers}
     return report | {
         "times_faster": ratio(ours, theirs),
         "speed_up": ratio(ours, turns["weft, 1 thread"]),
         "memory_share": ours["peak_bytes"] / theirs["peak_bytes"],
         "share_of_limit": ours["per_second"] / limit["limit_per_second"],
-        "losses": compare_losses(
-            tried.get(EXACT, {}), turns | {f"torch {n}": one for n, one in tried.items()}
-        ),
+        "losses": compare_losses(answers.get(f"torch {EXACT}") or next(iter(answers.values())), answers),
     }
 
 
@@ -188,6 +215,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--works", type=lambda text: text.split(","), default=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", type=lambda text: text.split(";"), help="torch's configurations, by name")
+    parser.add_argument("--contenders", type=int, default=1, help="torch's fastest that take turns with weft")
+    parser.add_argument("--only-compile", action="store_true", help="fill torch's caches, measure nothing")
     parser.add_argument("--lock", type=Path, help="hold this file's lock around each measurement")
     parser.add_argument(
         "--realtime", action="store_true", help="measure with real-time priority (needs the right to)"

@@ -29,7 +29,8 @@ class TrainerProcess:
         command = [python, str(HERE / f"{peer}_trainer.py"), work, *flags]
         command += ["--model", str(models / INITIAL[work]), "--tokens", str(models / "tokens.npy")]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
+        caches = {"TORCHINDUCTOR_CACHE_DIR": str(peers / "torch-cache")} | dict(os.environ)
+        self.process = subprocess.Popen(command, text=True, env=caches, **pipes)  # type: ignore[call-overload]
 
     def ask(self, limit_s: float, **request: Any) -> dict[str, Any]:
         """Send a request and return its answer, or what went wrong as `error`.

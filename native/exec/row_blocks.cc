@@ -7,12 +7,14 @@
 
 #include "base/error.h"
 #include "exec/all_threads.h"
+#include "threads/float_mode.h"
 
 namespace weft {
 
 namespace {
 
-constexpr int64_t kSumElements = 4096;  // of the gradients, that a tile adds up
+constexpr int64_t kSumElements = 4096;          // of the gradients, that a tile adds up
+constexpr int64_t kFewElements = 1 << 16;       // which the caller adds up sooner than it wakes others
 
 int64_t total_size(const Tensors& tensors) {
   int64_t size = 0;
@@ -22,6 +24,11 @@ int64_t total_size(const Tensors& tensors) {
 
 void add_to(float* __restrict sums, const float* __restrict values, int64_t count) {
   for (int64_t i = 0; i < count; ++i) sums[i] += values[i];
+}
+
+// The sum of two runs of numbers, added.
+void add_pair_to(float* __restrict sums, const float* __restrict first, const float* __restrict second, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) sums[i] += first[i] + second[i];
 }
 
 size_t row_bytes(const Matrix& matrix) { return static_cast<size_t>(matrix.columns) * dtype_bytes(matrix.dtype); }
@@ -73,9 +80,9 @@ void RowBlocks::run(Pool& pool, const std::vector<Matrix>& inputs, Trace* trace)
   num_groups_ = std::min(num_blocks_, kMaxGroups);
   prepare_outputs();
   if (trace) trace->prepare(static_cast<int>(plans_.size()));
+  for (auto& done : halves_done_) done.store(0, std::memory_order_relaxed);
   run_on_all(pool, num_groups_, [&](int64_t group, int thread) { run_group(group, thread, inputs, trace); });
-  run_on_all(pool, (slot_size_ + kSumElements - 1) / kSumElements,
-             [&](int64_t tile, int) { add_slots(tile * kSumElements, std::min(kSumElements, slot_size_ - tile * kSumElements)); });
+  add_to_sums(pool);
 }
 
 void RowBlocks::run_group(int64_t group, int thread, const std::vector<Matrix>& inputs, Trace* trace) {
@@ -83,10 +90,26 @@ void RowBlocks::run_group(int64_t group, int thread, const std::vector<Matrix>& 
   for (const auto& tensor : own) memset(tensor->data(), 0, static_cast<size_t>(tensor->size()) * sizeof(float));
   for (int64_t block = group * num_blocks_ / num_groups_; block < (group + 1) * num_blocks_ / num_groups_; ++block)
     run_block(block, thread, inputs, trace);
-  float* slot = slot_of(group);
+  join_groups(group, own);
+}
+
+// All pairs but the last, whose halves mostly lie in the caches of two threads.
+void RowBlocks::join_groups(int64_t group, const Tensors& own) {
+  int64_t step = 1;
+  const bool joins = group % 2 == 1 && num_groups_ > 2 && halves_done_[static_cast<size_t>(group)].load(std::memory_order_acquire) == 1;
+  float* slot = slot_of(joins ? group - 1 : group);
   for (const auto& tensor : own) {
-    memcpy(slot, tensor->data(), static_cast<size_t>(tensor->size()) * sizeof(float));
+    joins ? add_to(slot, tensor->data(), tensor->size())
+          : static_cast<void>(memcpy(slot, tensor->data(), static_cast<size_t>(tensor->size()) * sizeof(float)));
     slot += tensor->size();
+  }
+  if (joins) step = 2;
+  for (; 2 * step < num_groups_; step *= 2) {
+    group = group / (2 * step) * 2 * step;
+    const int64_t second = group + step;
+    if (second >= num_groups_) continue;
+    if (halves_done_[static_cast<size_t>(second)].fetch_add(1, std::memory_order_acq_rel) == 0) return;
+    add_to(slot_of(group), slot_of(second), slot_size_);
   }
 }
 
@@ -109,12 +132,28 @@ void RowBlocks::run_block(int64_t block, int thread, const std::vector<Matrix>& 
   }
 }
 
-void RowBlocks::add_slots(int64_t first, int64_t count) {
-  int64_t before = 0;  // floats of the tensors before
+void RowBlocks::add_to_sums(Pool& pool) {
+  if (num_groups_ == 0) return;
+  const auto add = [&](int64_t tile, int) {
+    add_part(tile * kSumElements, std::min(kSumElements, slot_size_ - tile * kSumElements));
+  };
+  const int64_t tiles = (slot_size_ + kSumElements - 1) / kSumElements;
+  if (slot_size_ > kFewElements) return run_on_all(pool, tiles, add);
+  const DefaultFloatMode mode;
+  for (int64_t tile = 0; tile < tiles; ++tile) add(tile, 0);
+}
+
+void RowBlocks::add_part(int64_t first, int64_t count) {
+  int64_t half = 1, before = 0;  // groups before the last pair's second half; floats of the tensors before
+  while (2 * half < num_groups_) half *= 2;
   for (const auto& tensor : sums_) {
-    const int64_t begin = std::max(first, before), end = std::min(first + count, before + tensor->size());
-    for (int64_t group = 0; group < num_groups_; ++group)
-      add_to(tensor->data() + begin - before, slot_of(group) + begin, end - begin);
+    const int64_t begin = std::max(first, before), size = std::min(first + count, before + tensor->size()) - begin;
+    float* sums = tensor->data() + begin - before;
+    if (size > 0 && half < num_groups_) {
+      add_pair_to(sums, slot_of(0) + begin, slot_of(half) + begin, size);
+    } else if (size > 0) {
+      add_to(sums, slot_of(0) + begin, size);
+    }
     before += tensor->size();
   }
 }

@@ -2,6 +2,8 @@
 // thread, so that what passes between them stays in its caches, and no thread waits for another until the end.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -16,9 +18,10 @@ namespace weft {
 //
 //   for each group of neighbouring blocks:  own = 0;  for each of its blocks: run the plan, which adds to `own`;
 //                                           slot[group] = own
-//   for each group:  sums += slot[group]
+//   sums += the slots, added up in pairs, pairs of pairs and so on
 //
-// where the rows alone decide about blocks and groups. Runs take turns.
+// where the rows alone decide about blocks and groups. Whoever ends the second group of a pair adds the two, mostly
+// out of its own caches. Runs take turns.
 class RowBlocks {
  public:
   static constexpr int64_t kMaxGroups = 8;
@@ -41,7 +44,9 @@ class RowBlocks {
   void run_group(int64_t group, int thread, const std::vector<Matrix>& inputs, Trace* trace);
   void run_block(int64_t block, int thread, const std::vector<Matrix>& inputs, Trace* trace);
   float* slot_of(int64_t group) const { return static_cast<float*>(slots_.data()) + group * slot_size_; }
-  void add_slots(int64_t first, int64_t count);
+  void join_groups(int64_t group, const Tensors& own);
+  void add_to_sums(Pool& pool);
+  void add_part(int64_t first, int64_t count);
 
   const std::vector<std::shared_ptr<Plan>> plans_;
   const std::vector<Tensors> own_;
@@ -49,6 +54,7 @@ class RowBlocks {
   const int64_t block_rows_;
   int64_t slot_size_ = 0;  // floats of a slot: all tensors, one after another
   Region slots_;
+  std::array<std::atomic<int>, kMaxGroups> halves_done_ = {};  // of the pair whose second half begins at a group
   int64_t num_rows_ = 0, num_blocks_ = 0, num_groups_ = 0;  // of the last run
   std::vector<std::vector<char>> outputs_;
   std::mutex mutex_;

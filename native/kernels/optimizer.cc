@@ -74,7 +74,7 @@ struct Adam {
 template <class Rule>
 void update_all(const Rule& rule, float* weights, float* gradient, float* first, float* second, int64_t count) {
   const bool has_first = rule.has_first();
-  constexpr int64_t kAhead = 128;  // lines that another core has are asked for in time, to be written
+  constexpr int64_t kAhead = 512;  // lines that another core has are asked for in time, to be written
   for (int64_t i = 0; i < count; i += kLanes) {
     const int64_t left = count - i;
     if (left >= kLanes) {

@@ -10,14 +10,18 @@ from weft.types import Array
 
 
 class OptimizerKernel:
-    """The native half of an optimizer, on all threads of `pool`; its bits do not depend on their number."""
+    """The native half of an optimizer, on all threads of `pool`; its bits do not depend on their number.
+
+    It keeps the arrays that it was given: to make their tensors takes longer than to update a few weights.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self._tensors: dict[int, Tensor] = {}
 
     def gradient_norm(self, gradients: Sequence[Array]) -> float:
         """Square root of the sum of all squares of float32 arrays."""
-        return float(native().gradient_norm(self.pool.handle, [Tensor(g).handle for g in gradients]))
+        return float(native().gradient_norm(self.pool.handle, [self._handle(g) for g in gradients]))
 
     def update(
         self,
@@ -35,7 +39,7 @@ class OptimizerKernel:
         fit.
         """
         columns = [
-            [Tensor(array).handle for array in column if array is not None]
+            [self._handle(array) for array in column if array is not None]
             for column in zip(*tensors, strict=True)
         ]
         names = ("kind", "beta1", "beta2", "eps", "weight_decay", "momentum", "nesterov")
@@ -51,3 +55,8 @@ class OptimizerKernel:
             **numbers,
             **steps,
         )
+
+    def _handle(self, array: Array) -> Any:
+        if id(array) not in self._tensors:
+            self._tensors[id(array)] = Tensor(array)
+        return self._tensors[id(array)].handle
