@@ -100,6 +100,7 @@ class Linear final : public Op {
 
   int64_t num_tiles(int phase, const OpArgs& args) const override {
     const int64_t rows = args.in[x_].rows;
+    if (rows == 0) return 0;
     if (phase == 0) return is_few(rows) || has_packed_rows_ ? 0 : (rows + kPackRows - 1) / kPackRows;
     return tiles(args).count();
   }

@@ -83,6 +83,7 @@ class FakeRunner:
             "real_settings",
             "int_settings",
             "adapters",
+            "output_adapters",
         )
         drawn: list[Sampled] = []
         for number in range(num_steps):

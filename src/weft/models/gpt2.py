@@ -127,9 +127,12 @@ def record_features(r: Recorder, config: Gpt2Config, step: Step, context: int) -
     h = ops.add(ops.embedding(step.tokens, r.weight("embedding")), places)
     for layer in range(config.num_layers):
         with r.scope(f"layers.{layer}"):
-            h = ops.add(h, _attention(r, config, step, layer, h))
+            mixed = _attention(r, config, step, layer, h)
+            if layer == config.num_layers - 1:
+                step, (mixed, h) = step.of_wanted_rows(mixed, h)
+            h = ops.add(h, _linear(r, step, f"layers.{layer}.attention_out", mixed, config.features))
             h = ops.add(h, _feed_forward(r, config, step, layer, h))
-    return _norm(r, config, "norm", step.wanted_rows(h))
+    return _norm(r, config, "norm", h)
 
 
 def _attention(r: Recorder, config: Gpt2Config, step: Step, layer: int, h: Matrix) -> Matrix:
@@ -137,8 +140,7 @@ def _attention(r: Recorder, config: Gpt2Config, step: Step, layer: int, h: Matri
     x = _norm(r, config, f"{own}.attention_norm", h)
     qkv = _linear(r, step, f"{own}.qkv", x, 3 * config.features)
     q, k, v = qkv.split(config.features, config.features, config.features)
-    mixed = step.attention(config, layer, q, k, v)
-    return _linear(r, step, f"{own}.attention_out", mixed, config.features)
+    return step.attention(config, layer, q, k, v)
 
 
 def _feed_forward(r: Recorder, config: Gpt2Config, step: Step, layer: int, h: Matrix) -> Matrix:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 from weft import ops
 from weft.errors import ConfigError
@@ -44,8 +44,10 @@ class Step(Protocol):
         included.
         """
 
-    def wanted_rows(self, h: Matrix) -> Matrix:
-        """Records the rows of `h` f32[rows, D] whose next token is asked for."""
+    def of_wanted_rows(self, *values: Matrix) -> tuple[Self, tuple[Matrix, ...]]:
+        """Records the rows of `values` f32[rows, any] whose next token is asked for, and gives the step of these
+        rows: after the last layer's attention nobody reads the others.
+        """
 
     def adapt(self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix) -> tuple[Matrix, ...]:
         """Splits `out`, a linear layer's result for `x`, into `parts` (name: columns), each as its adapter
@@ -70,6 +72,8 @@ class CachedStep:
     tokens, positions, slots: i32[rows, 1], each row's token, place in its text, and place in the cache.
     sequences i32[sequences, 4], block_table i32[blocks, 1]: see `weft.ops.attention.Attention`.
     output_rows i32[outputs, 1]: the rows whose next token is asked for.
+    adapters i32[rows, 1], output_adapters i32[outputs, 1]: where there is a bank, the number of each row's adapter,
+    and of each of those at output_rows.
     """
 
     tokens: Matrix
@@ -80,6 +84,8 @@ class CachedStep:
     output_rows: Matrix
     cache: State
     bank: AdapterBank | None = None
+    adapters: Matrix | None = None
+    output_adapters: Matrix | None = None
 
     def attention(self, config: ModelConfig, layer: int, q: Matrix, k: Matrix, v: Matrix) -> Matrix:
         """Attention over the paged cache, k and v of these rows written to it first."""
@@ -96,9 +102,10 @@ class CachedStep:
             window=config.windows[layer],
         )
 
-    def wanted_rows(self, h: Matrix) -> Matrix:
+    def of_wanted_rows(self, *values: Matrix) -> tuple[CachedStep, tuple[Matrix, ...]]:
         """The rows at `output_rows`."""
-        return ops.gather_rows(h, self.output_rows)
+        rows = tuple(ops.gather_rows(value, self.output_rows) for value in values)
+        return replace(self, adapters=self.output_adapters), rows
 
     def adapt(self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix) -> tuple[Matrix, ...]:
         """The parts, each row's as its own adapter changes them."""
@@ -112,10 +119,10 @@ class CachedStep:
     def adapt_joined(
         self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix, alternating: bool
     ) -> Matrix:
-        """`out`, each row as its own adapter changes it: the input `adapters` i32[rows, 1] numbers them."""
-        if self.bank is None or not self.bank.adapts(parts):
+        """`out`, each row as its own adapter changes it."""
+        if self.bank is None or self.adapters is None:
             return out
-        return self.bank.add(r, r.input("adapters"), parts, x, out, alternating)
+        return self.bank.add(r, self.adapters, parts, x, out, alternating)
 
 
 def step_inputs(
@@ -131,6 +138,8 @@ def step_inputs(
         output_rows=r.input("output_rows", OUTPUTS),
         cache=r.cache("cache", config.cache_type(cache_dtype)),
         bank=bank,
+        adapters=r.input("adapters") if bank else None,
+        output_adapters=r.input("output_adapters", OUTPUTS) if bank else None,
     )
 
 

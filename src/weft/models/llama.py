@@ -131,9 +131,12 @@ def record_features(r: Recorder, config: LlamaConfig, step: Step, context: int) 
     h = ops.embedding(step.tokens, r.weight("embedding"))
     for layer in range(config.num_layers):
         with r.scope(f"layers.{layer}"):
-            h = ops.add(h, _attention(r, config, step, context, layer, h))
+            mixed = _attention(r, config, step, context, layer, h)
+            if layer == config.num_layers - 1:
+                step, (mixed, h) = step.of_wanted_rows(mixed, h)
+            h = ops.add(h, _attention_out(r, config, step, layer, mixed))
             h = ops.add(h, _feed_forward(r, config, step, layer, h))
-    return ops.rms_norm(step.wanted_rows(h), r.weight("norm"), config.norm_eps)
+    return ops.rms_norm(h, r.weight("norm"), config.norm_eps)
 
 
 def _attention(r: Recorder, config: LlamaConfig, step: Step, context: int, layer: int, h: Matrix) -> Matrix:
@@ -148,7 +151,11 @@ def _attention(r: Recorder, config: LlamaConfig, step: Step, context: int, layer
         k = ops.rms_norm(k, r.weight(f"{own}.k_norm"), config.norm_eps, heads=config.kv_heads)
     q = _rotate(r, config, step, context, q, config.heads)
     k = _rotate(r, config, step, context, k, config.kv_heads)
-    mixed = step.attention(config, layer, q, k, v)
+    return step.attention(config, layer, q, k, v)
+
+
+def _attention_out(r: Recorder, config: LlamaConfig, step: Step, layer: int, mixed: Matrix) -> Matrix:
+    own = f"layers.{layer}"
     bias = optional_weight(r, f"{own}.attention_out_bias", config.out_bias)
     out = ops.linear(mixed, r.weight(f"{own}.attention_out"), bias)
     return step.adapt(r, {f"{own}.o_proj": config.features}, mixed, out)[0]

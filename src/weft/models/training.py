@@ -43,6 +43,10 @@ class TrainingStep:
         """All rows: each foretells a token."""
         return h
 
+    def of_wanted_rows(self, *values: Matrix) -> tuple[TrainingStep, tuple[Matrix, ...]]:
+        """All rows."""
+        return self, values
+
     def adapt(self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix) -> tuple[Matrix, ...]:
         """The parts of `out`, each with what its adapter adds for `x`."""
         columns = list(parts.values())

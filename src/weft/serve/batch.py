@@ -180,10 +180,9 @@ class Batch:
 
     @property
     def inputs(self) -> dict[str, Array]:
-        """The step's inputs by name; views that hold until the next step. `adapters` where a row has one."""
-        adapters = self._adapters[: self.num_rows]
+        """The step's inputs by name; views that hold until the next step. Adapters where a row has one."""
         return {
-            **({"adapters": adapters} if adapters.any() else {}),
+            **self._numbers_of_adapters,
             "tokens": self._tokens[: self.num_known],
             "positions": self._positions[: self.num_rows],
             "slots": self._slots[: self.num_rows],
@@ -191,6 +190,11 @@ class Batch:
             "block_table": self._all_blocks[: self._seats.highest * self._max_blocks],
             "output_rows": self._output_rows[: self.num_outputs],
         }
+
+    @property
+    def _numbers_of_adapters(self) -> dict[str, Array]:
+        adapters, output_rows = self._adapters[: self.num_rows], self._output_rows[: self.num_outputs, 0]
+        return {"adapters": adapters, "output_adapters": adapters[output_rows]} if adapters.any() else {}
 
     @property
     def output_seats(self) -> Array:

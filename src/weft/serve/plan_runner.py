@@ -20,6 +20,7 @@ _OF_EACH_STEP = (
     "sequences",
     "output_rows",
     "adapters",
+    "output_adapters",
     "real_settings",
     "int_settings",
 )

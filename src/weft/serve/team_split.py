@@ -15,7 +15,7 @@ from weft.serve.runner import Inputs
 from weft.types import Array
 
 _BY_ROW = ("tokens", "positions", "slots", "adapters")
-_BY_OUTPUT = ("real_settings", "int_settings", "targets")
+_BY_OUTPUT = ("real_settings", "int_settings", "targets", "output_adapters")
 
 
 def split_inputs(inputs: Inputs, num_parts: int) -> list[dict[str, Array]]:
