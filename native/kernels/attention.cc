@@ -78,15 +78,6 @@ void pack_queries(const AttentionTile& tile) {
   }
 }
 
-void start_records(const AttentionTile& tile, float* records, float* sums) {
-  const int64_t padded = attention_padded_dim(tile.head_dim);
-  for (int64_t query = 0; query < num_queries(tile); ++query, records += attention_record_floats(tile.head_dim)) {
-    memset(records, 0, attention_record_floats(tile.head_dim) * sizeof(float));
-    records[padded] = kHidden;
-  }
-  memset(sums, 0, num_queries(tile) * 16 * sizeof(float));
-}
-
 // Turns 32 scores of a query into weights, of which [begin, end) are visible, and brings the query's record
 // and sums to the new maximum.
 inline void soften(float* scores, int64_t begin, int64_t end, float* record, int64_t padded_dim, float* sums) {
@@ -201,19 +192,17 @@ void attend_blocks(const AttentionTile& tile, const Workspace& space, int64_t fi
 
 void attend_dtype(const AttentionTile& tile, const Workspace& space, int64_t first_block, int64_t end_block,
                   float* records) {
-  if (multiplies_pairs(tile)) return attend_pairs(tile, first_block, end_block, records);
   if (tile.dtype == DType::kF16) return attend_blocks<uint16_t>(tile, space, first_block, end_block, records);
   if (tile.dtype == DType::kBF16) return attend_blocks<BF16Pair>(tile, space, first_block, end_block, records);
   attend_blocks<float>(tile, space, first_block, end_block, records);
 }
 
 void attend(const AttentionTile& tile, int64_t first_block, int64_t end_block, float* records) {
+  if (multiplies_pairs(tile)) return attend_pairs(tile, first_block, end_block, records);
   const Workspace space = workspace_of(tile);
-  start_records(tile, records, space.sums);
+  start_records(num_queries(tile), tile.head_dim, records, space.sums);
   attend_dtype(tile, space, first_block, end_block, records);
-  const int64_t padded = attention_padded_dim(tile.head_dim);
-  for (int64_t query = 0; query < num_queries(tile); ++query)
-    records[query * attention_record_floats(tile.head_dim) + padded + 1] = reduce_add(load(space.sums + query * 16));
+  end_records(num_queries(tile), tile.head_dim, records, space.sums);
 }
 
 void merge_record(float* total, const float* record, int64_t padded_dim) {

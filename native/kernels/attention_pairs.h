@@ -167,47 +167,89 @@ static void value_rows_of_pairs(const Stretch& stretch, int64_t head_dim, int be
     value_pairs<R, 1>(stretch, column, head_dim - column, head_dim, begin, end, weights, out, out_stride);
 }
 
-// Turns a query's scores in vectors [first, last) of 16 tokens, of which tokens [begin, end) are visible, into weights,
-// and brings the query's record and sums to the new maximum.
-static inline void soften_pairs(const float* scores, int first, int last, int begin, int end, float* record,
-                                int64_t padded_dim, float* sums, uint16_t* weights) {
-  const auto visible = [begin, end](int v) {
-    return static_cast<__mmask16>(partial_mask(end - v * kLanes) & ~partial_mask(begin - v * kLanes));
-  };
-  const auto score = [scores](int v, __mmask16 mask) {
-    return _mm512_mask_mov_ps(broadcast(kHidden), mask, load(scores + v * kLanes));
-  };
+// The highest of a query's scores in vectors [first, last) of 16 tokens, after hiding those outside of [begin, end).
+static inline float hide_and_find_top(float* scores, int first, int last, int begin, int end) {
+  for (int v = first; v < last && v * kLanes < begin; ++v)
+    _mm512_mask_storeu_ps(scores + v * kLanes, partial_mask(begin - v * kLanes), broadcast(kHidden));
+  for (int v = end > first * kLanes ? end / kLanes : first; v < last; ++v)
+    _mm512_mask_storeu_ps(scores + v * kLanes, ~partial_mask(end - v * kLanes), broadcast(kHidden));
   F32 top = broadcast(kHidden);
-  for (int v = first; v < last; ++v) top = max(top, score(v, visible(v)));
-  F32 maximum = broadcast(record[padded_dim]), sum = load(sums);
-  if (lanes_greater(top, maximum) != 0) raise_maximum(record, padded_dim, sum, maximum, reduce_max(top));
+  for (int v = first; v < last; ++v) top = max(top, load(scores + v * kLanes));
+  return reduce_max(top);
+}
+
+// Brings the records and sums of R queries to maxima of at least `tops`, all factors in one vector. Gives the maxima.
+template <int R>
+static inline F32 raise_maxima(const float (&tops)[kLanes], float* records, int64_t padded_dim, float* sums) {
+  const int64_t record_floats = padded_dim + 16;
+  float before[kLanes] = {}, factors[kLanes], after[kLanes];
+  for (int r = 0; r < R; ++r) before[r] = records[r * record_floats + padded_dim];
+  const F32 old = load(before), higher = max(load(tops), old);
+  store(factors, exp2(sub(old, higher)));
+  store(after, higher);
+  for (uint32_t rest = lanes_greater(higher, old); rest != 0; rest &= rest - 1) {
+    const int r = __builtin_ctz(rest);
+    const F32 factor = broadcast(factors[r]);
+    float* record = records + r * record_floats;
+    record[padded_dim] = after[r];
+    store(sums + r * 16, mul(load(sums + r * 16), factor));
+    for (int64_t d = 0; d < padded_dim; d += kLanes) store(record + d, mul(load(record + d), factor));
+  }
+  return higher;
+}
+
+// Turns a query's scores in vectors [first, last) into weights and adds them to the sums. What is hidden gets exactly 0.
+static inline void weigh_scores(const float* scores, int first, int last, float maximum, float* sums,
+                                uint16_t* weights) {
+  const F32 top = broadcast(maximum);
+  F32 sum = load(sums);
   for (int v = first; v < last; ++v) {
-    const __mmask16 mask = visible(v);
-    const F32 weight = _mm512_maskz_mov_ps(mask, exp2_of_bf16(sub(score(v, mask), maximum)));
+    const F32 weight = exp2_of_bf16(sub(load(scores + v * kLanes), top));
     sum = add(sum, weight);
     store_bf16(weights + v * kLanes, weight);
   }
   store(sums, sum);
 }
 
+// Softens the scores of queries [first, first + R) in vectors [begin, end). A query that has seen nothing yet, of which
+// all scores are hidden, has weights of 0.
+template <int R>
+static void soften_tile(const AttentionTile& tile, const PairSpace& space, int begin, int end, int64_t base,
+                        int64_t first, float* records) {
+  const int64_t padded = attention_padded_dim(tile.head_dim);
+  float* sums = space.sums + first * 16;
+  float tops[kLanes] = {};
+  int64_t row = first / tile.group, head = first - row * tile.group;
+  for (int r = 0; r < R; ++r) {
+    tops[r] = hide_and_find_top(space.scores + r * kStretchTokens, begin, end,
+                                static_cast<int>(first_token(tile, row, base)),
+                                static_cast<int>(end_token(tile, row, base, kStretchTokens)));
+    if (++head == tile.group) head = 0, ++row;
+  }
+  float maxima[kLanes];
+  store(maxima, raise_maxima<R>(tops, records + first * attention_record_floats(tile.head_dim), padded, sums));
+  for (int r = 0; r < R; ++r) {
+    uint16_t* weights = space.weights + r * kStretchTokens;
+    if (maxima[r] == kHidden) {
+      memset(weights + begin * kLanes, 0, (end - begin) * kLanes * sizeof(uint16_t));
+    } else {
+      weigh_scores(space.scores + r * kStretchTokens, begin, end, maxima[r], sums + r * 16, weights);
+    }
+  }
+}
+
 // Queries [first, first + R) of the tile: a register tile, of which any row may see tokens of the stretch from `base`.
 template <int R>
 static void attend_pairs_tile(const AttentionTile& tile, const PairSpace& space, const Stretch& stretch, int64_t base,
                               int64_t first, float* records) {
-  const int64_t padded = attention_padded_dim(tile.head_dim), record_floats = attention_record_floats(tile.head_dim);
+  const int64_t record_floats = attention_record_floats(tile.head_dim);
   const int begin = static_cast<int>(first_token(tile, first / tile.group, base));
   const int end = static_cast<int>(end_token(tile, (first + R - 1) / tile.group, base, kStretchTokens));
   if (begin >= end) return;
   const int begin_vector = begin / kLanes, end_vector = (end + kLanes - 1) / kLanes;
   score_vectors<R>(stretch, begin_vector, end_vector, space.queries + first * feature_pairs(tile), feature_pairs(tile),
                    space.scores);
-  for (int r = 0; r < R; ++r) {
-    const int64_t row = (first + r) / tile.group;
-    soften_pairs(space.scores + r * kStretchTokens, begin_vector, end_vector,
-                 static_cast<int>(first_token(tile, row, base)),
-                 static_cast<int>(end_token(tile, row, base, kStretchTokens)), records + (first + r) * record_floats,
-                 padded, space.sums + (first + r) * 16, space.weights + r * kStretchTokens);
-  }
+  soften_tile<R>(tile, space, begin_vector, end_vector, base, first, records);
   value_rows_of_pairs<R>(stretch, tile.head_dim, begin / 2, (end + 1) / 2,
                          reinterpret_cast<const int32_t*>(space.weights), records + first * record_floats,
                          record_floats);
@@ -236,17 +278,22 @@ static inline Stretch stretch_of(const AttentionTile& tile, int64_t first, int64
   return stretch;
 }
 
+// A register tile passes through all stretches while its records lie in the first cache; keys and values come from the
+// second one for each register tile but the first.
 static void attend_pairs(const AttentionTile& tile, int64_t first_block, int64_t end_block, float* records) {
   const PairSpace space = pair_space_of(tile);
   const int64_t queries = num_queries(tile), per_tile = rows_per_register_tile(queries);
-  for (int64_t first = first_block / kStretchBlocks * kStretchBlocks; first < end_block; first += kStretchBlocks) {
-    const int64_t begin = first < first_block ? first_block : first;
-    const int64_t end = first + kStretchBlocks < end_block ? first + kStretchBlocks : end_block;
-    const Stretch stretch = stretch_of(tile, first, begin, end, end_block);
-    for (int64_t query = 0; query < queries; query += per_tile) {
-      const int64_t rows = queries - query < per_tile ? queries - query : per_tile;
+  const int64_t record_floats = attention_record_floats(tile.head_dim);
+  for (int64_t query = 0; query < queries; query += per_tile) {
+    const int64_t rows = queries - query < per_tile ? queries - query : per_tile;
+    start_records(rows, tile.head_dim, records + query * record_floats, space.sums + query * 16);
+    for (int64_t first = first_block / kStretchBlocks * kStretchBlocks; first < end_block; first += kStretchBlocks) {
+      const int64_t begin = first < first_block ? first_block : first;
+      const int64_t end = first + kStretchBlocks < end_block ? first + kStretchBlocks : end_block;
+      const Stretch stretch = stretch_of(tile, first, begin, end, end_block);
       attend_pairs_rows<kMaxTileRows>(static_cast<int>(rows), tile, space, stretch, first * kTokens, query, records);
     }
+    end_records(rows, tile.head_dim, records + query * record_floats, space.sums + query * 16);
   }
 }
 

@@ -25,6 +25,19 @@ static inline int64_t rows_per_register_tile(int64_t queries) {
   return (queries + tiles - 1) / tiles;
 }
 
+// Records of queries, their sums by lane apart, before any token; and with the lanes added up, after all.
+static inline void start_records(int64_t queries, int64_t head_dim, float* records, float* sums) {
+  const int64_t padded = attention_padded_dim(head_dim), record_floats = attention_record_floats(head_dim);
+  memset(records, 0, queries * record_floats * sizeof(float));
+  for (int64_t query = 0; query < queries; ++query) records[query * record_floats + padded] = kHidden;
+  memset(sums, 0, queries * 16 * sizeof(float));
+}
+static inline void end_records(int64_t queries, int64_t head_dim, float* records, const float* sums) {
+  float* sum = records + attention_padded_dim(head_dim) + 1;
+  for (int64_t query = 0; query < queries; ++query, sum += attention_record_floats(head_dim), sums += 16)
+    *sum = reduce_add(load(sums));
+}
+
 // Brings a query's values, its sum by lane and its maximum to a higher maximum.
 static inline void raise_maximum(float* record, int64_t padded_dim, F32& sum, F32& maximum, float higher) {
   const F32 rescale = exp2(sub(maximum, broadcast(higher)));
