@@ -81,10 +81,11 @@ inline void pack_rows(const GemmSource& source, const float* from, int64_t rows,
     if (word < words) store_words<kCount>(to + word * kWidth, at[word]);
 }
 
-// The same rows at up to eight inputs, stored by input.
+// The same rows at up to eight inputs, stored by input. Those of the next eight are fetched, if `more` of them exist.
 template <GemmForm kForm, int64_t kWidth, int kCount>
-inline void pack_inputs(const GemmSource& source, const float* from, int64_t rows, int64_t inputs, int32_t* to) {
+inline void pack_inputs(const GemmSource& source, const float* from, int64_t rows, int64_t inputs, int64_t more, int32_t* to) {
   const int64_t count = rows < kCount ? rows : kCount;
+  for (int64_t i = inputs; i < inputs + more; ++i) __builtin_prefetch(from + i * source.k_stride);
   for (int64_t i = 0; i < inputs; i += kInputsOfWord<kForm>, to += kWidth)
     store_words<kCount>(to, words_of_input<kForm>(source, from + i * source.k_stride, count, inputs - i));
 }
@@ -101,10 +102,11 @@ void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* strip
   const auto pack_one = [&](int64_t strip, int64_t i) __attribute__((always_inline)) {
     for (int64_t part = 0; part < kWidth; part += kCount) {
       const int64_t row = strip * kWidth + part, some = k - i < inputs ? k - i : inputs;
+      const int64_t left = k - i - some, more = left < inputs ? left : inputs;
       const float* from = source.data + row * source.row_stride + i * source.k_stride;
       int32_t* words = to + strip * strip_words + i / kStep * kWidth + part;
       by_row ? pack_rows<kForm, kWidth, kCount>(source, from, rows - row, some, words)
-             : pack_inputs<kForm, kWidth, kCount>(source, from, rows - row, some, words);
+             : pack_inputs<kForm, kWidth, kCount>(source, from, rows - row, some, more, words);
     }
   };
   if (by_row) {
