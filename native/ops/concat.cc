@@ -7,7 +7,7 @@ namespace weft {
 
 namespace {
 
-// out[r] = part0[r], part1[r], ... side by side
+// out[r] = part0[r], part1[r], ... side by side; a part that lies there already is left
 class Concat final : public Op {
  public:
   explicit Concat(const NodeSpec& spec) {
@@ -25,10 +25,13 @@ class Concat final : public Op {
   bool row_wise() const override { return true; }
 
   void run_rows(int64_t begin, int64_t end, const OpArgs& args, int) const override {
-    for (int64_t row = begin; row < end; ++row)
-      for (const Part& part : parts_)
-        memcpy(args.out[0].f32_row(row) + part.first, args.in[part.operand].f32_row(row),
-               static_cast<size_t>(part.columns) * sizeof(float));
+    for (int64_t row = begin; row < end; ++row) {
+      for (const Part& part : parts_) {
+        float* to = args.out[0].f32_row(row) + part.first;
+        const float* from = args.in[part.operand].f32_row(row);
+        if (from != to) memcpy(to, from, static_cast<size_t>(part.columns) * sizeof(float));
+      }
+    }
   }
 
  private:

@@ -146,6 +146,34 @@ def test_parts_of_a_product_are_columns_of_one_buffer(r, h):
     assert place(q).buffer == place(k).buffer and (place(q).first_column, place(k).first_column) == (0, 20)
 
 
+def test_what_is_put_side_by_side_is_made_there(r, h):
+    a, b = ops.linear(h, r.weight("square")), ops.linear(h, r.weight("up"))
+    joined = ops.concat(a, b)
+    place = finish(r, ops.linear(joined.columns(0, D), r.weight("square"))).placement.place
+    assert place(a) == place(joined) and place(b).buffer == place(a).buffer and place(b).first_column == D
+
+
+def test_parts_that_lie_side_by_side_stay(r, h):
+    whole = ops.linear(h, r.weight("square"))
+    joined = ops.concat(*whole.split(16, 16))
+    place = finish(r, ops.gelu(joined)).placement.place
+    assert place(joined) == place(whole)
+
+
+def test_a_matrix_beside_itself_is_copied(r, h):
+    x = ops.linear(h, r.weight("square"))
+    joined = ops.concat(x, x)
+    place = finish(r, joined).placement.place
+    assert place(x).buffer != place(joined).buffer
+
+
+def test_a_part_that_is_read_after_the_whole_is_overwritten_lies_apart(r, h):
+    a, b = ops.linear(h, r.weight("square")), ops.linear(h, r.weight("square"))
+    over = ops.gelu(ops.concat(a, b))
+    place = finish(r, ops.add(over.columns(0, D), a)).placement.place
+    assert place(a).buffer != place(over).buffer
+
+
 def test_neighbours_of_a_chain_do_not_share_memory(r, h):
     # Row-wise operations run without a barrier between them: a dead value's bytes are not free at once.
     x = ops.silu_gate(ops.silu_gate(h))

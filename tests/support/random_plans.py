@@ -43,7 +43,7 @@ class RandomGraph:
     def _any_operation(self):
         x = self._any_value()
         columns = x.type.columns
-        match self.draw.integers(9):
+        match self.draw.integers(11):
             case 0:
                 return ops.rms_norm(x, self._vector(columns), 1e-5)
             case 1:
@@ -60,6 +60,11 @@ class RandomGraph:
             case 7:
                 gated = ops.linear(x, self._weight(32, columns, interleaved=True))
                 return ops.silu_gate(gated)
+            case 8:
+                return ops.concat(*(self._any_value() for _ in range(self.draw.integers(2, 4))))
+            case 9:
+                quarter = max(1, columns // 4)
+                return ops.concat(*x.split(quarter, columns - quarter)) if columns > 1 else ops.gelu(x)
             case _:
                 width = int(self.draw.choice(WIDTHS))
                 bias = self._vector(width) if self.draw.integers(2) else None

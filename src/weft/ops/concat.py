@@ -20,6 +20,7 @@ class Concat(Operation):
     name = "concat"
     operands = tuple(matrix(f"part{index}", optional=index > 0) for index in range(MAX_PARTS))
     row_wise = True
+    side_by_side = True
 
     def shape(self, **parts: MatrixType) -> MatrixType:
         expect_same_rows(self, list(parts.values()))

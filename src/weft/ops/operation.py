@@ -158,6 +158,8 @@ class Operation:
     """Whether row r of each output depends on row r of each input alone: neighbours then run row by row."""
     in_place_of: ClassVar[tuple[str, ...]] = ()
     """Operands whose memory the output may take, the preferred one first."""
+    side_by_side: ClassVar[bool] = False
+    """Whether the output is the operands, in their order, side by side: they may lie within it."""
     is_cheap: ClassVar[bool] = False
     """Whether a backward pass rather computes the output again than keeps it."""
 

@@ -2,14 +2,14 @@
 
 A value lives from the node that makes it to the last that reads it. Buffers whose lives do not meet may
 share bytes. An operation that says so writes over an operand that nobody reads afterwards; the views of a
-linear layer's parts stay columns of one buffer. Neighbouring row-wise operations run row by row without a
-barrier between them, so a buffer that lives in such a chain is kept for all of it: another row's values
-must not land on it.
+linear layer's parts stay columns of one buffer, and what is only put side by side is made there.
+Neighbouring row-wise operations run row by row without a barrier between them, so a buffer that lives in such
+a chain is kept for all of it: another row's values must not land on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from weft.errors import PlanError
@@ -119,6 +119,9 @@ class _Storage:
         for index, node in enumerate(nodes):
             for value in node.outputs:
                 self._settle(value, self._home(index, node, value))
+        for index, node in enumerate(nodes):
+            if node.op.side_by_side:
+                self._join(index, node.outputs[0], list(node.reads()))
         self.roots = [value for value, (root, _) in self.homes.items() if root is value]
 
     def _note_uses(self, nodes: Sequence[Node], outputs: Mapping[str, Value]) -> None:
@@ -171,6 +174,44 @@ class _Storage:
         alike = self.locate(other) == self.locate(operand) and other.type == operand.type
         return not (alike and node.op.row_wise)
 
+    def _join(self, index: int, out: Value, parts: Sequence[Value]) -> None:
+        """Has `out` of node `index`, which is `parts` side by side, share memory with them where it can."""
+        is_plain = all(part.base in self.homes and part.type.dtype == out.type.dtype for part in parts)
+        if not is_plain or self.homes[out][0] is not out:
+            return
+        columns = [sum(part.type.columns for part in parts[:number]) for number in range(len(parts))]
+        places = [self.locate(part) for part in parts]
+        roots = {root for root, _ in places}
+        if out in roots or not self._may_share(index, {out, *roots}):
+            return
+        first_root, first = places[0]
+        if places == [(first_root, first + column) for column in columns]:
+            self._move(out, first_root, first)
+        elif len(roots) == len(parts) and all(map(self._fills, parts, columns)):
+            for (root, _), column in zip(places, columns, strict=True):
+                self._move(root, out, column)
+
+    def _may_share(self, index: int, roots: Iterable[Value]) -> bool:
+        """Whether nobody writes over what lies in `roots` after node `index` that others may still read."""
+        guests = [guest for root in roots for guest in self._guests[root]]
+        written = [self.born[guest.base] for guest in guests if self.born[guest.base] > index]
+        before = [guest for guest in guests if self.born[guest.base] <= index]
+        return not written or max(self.last_read[guest] for guest in before) <= min(written)
+
+    def _fills(self, part: Value, column: int) -> bool:
+        """Whether `part` is all of its root, and would begin at an aligned address in column `column`."""
+        root, first = self.locate(part)
+        return (
+            first == 0 and root.type == part.type and column * part.type.dtype.itemsize % ALIGNMENT_BYTES == 0
+        )
+
+    def _move(self, root: Value, to: Value, column: int) -> None:
+        """Has all that lies in `root` lie in `to`, from `column` on."""
+        for guest in self._guests[root]:
+            if guest.base is guest:
+                self.homes[guest] = (to, self.homes[guest][1] + column)
+        self._guests[to] += self._guests.pop(root)
+
     def _overlap(self, one: Value, other: Value) -> bool:
         if one.base not in self.homes or other.base not in self.homes:
             return False
@@ -194,8 +235,9 @@ def _chains(nodes: Sequence[Node]) -> list[tuple[int, int]]:
 
 
 def _life(storage: _Storage, root: Value, chains: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    first = min(storage.born[guest.base] for guest in storage.guests(root))
     last = max(storage.last_read[guest] for guest in storage.guests(root))
-    return chains[storage.born[root]][0], last if last >= len(chains) else chains[last][1]
+    return chains[first][0], last if last >= len(chains) else chains[last][1]
 
 
 def _padded(type_: MatrixType) -> tuple[int, int]:
