@@ -51,7 +51,7 @@ void check(const Kernels& kernels, const WeightKind& kind, const Table<float>& x
   const int64_t rows = std::min<int64_t>(x.rows, 3);
   const Table<float> some = rows_of(x, x.rows - rows, rows);
   CHECK(rows_of(run_linear(kernels, x, weight), x.rows - rows, rows) ==
-        (kind.target ? reference_int8_product(kernels, some, bytes) : reference_product(is_fused(kernels), some, bytes)));
+        (kind.target ? reference_int8_product(kernels, some, bytes) : reference_product(kernels, some, bytes)));
 }
 
 // The same weight again and again in different memory.

@@ -18,6 +18,12 @@
 //   float panels:    for k ascending:  acc = fma(w, x, acc)
 //   integer panels:  for groups ascending:  acc = fma(minimum, x_scale * float(sum of codes), acc)
 //                                           acc = fma(scale * x_scale, float(exact dot of codes), acc)
+//                   where the row form is kI8Shifted (kQ4) in spans of four groups with one x_scale = max|x| / 127 / 128;
+//                   a group's codes are doubled d times, as often as they have room, 7 times at most, and s = 7 - d:
+//                   for spans ascending:    span = 0
+//                     for groups ascending:   span = fma(minimum, float(sum of codes << s), span)
+//                                             span = fma(scale, float(exact dot of codes << s), span)
+//                     acc = fma(x_scale, span, acc)
 //   kInt8:          for groups ascending:  acc = fma(x_scale, float(exact dot of codes), acc);  then acc * scale
 //                   where the row form is kI8Wide in spans of two groups, each with one scale
 // with the bfloat16 dot instruction, where there is one, in place of the first for kBF16.
@@ -30,9 +36,11 @@ namespace weft {
 
 constexpr int64_t kPanelColumns = 32;
 constexpr int64_t kGroupInputs = 32;
-constexpr int64_t kSpanGroups = 2;  // groups with one scale in rows of the form kI8Wide
+constexpr int64_t kSpanGroups = 2;     // groups with one scale in rows of the form kI8Wide
+constexpr int64_t kShiftedGroups = 4;  // groups with one scale, and a shift each, in rows of the form kI8Shifted
+constexpr int kMostShift = 7;          // a shifted dot of 4-bit codes is below 2^23, which a float32 holds exactly
 
-constexpr int64_t kPackedColumns = kSpanGroups * kGroupInputs;  // that are packed on their own
+constexpr int64_t kPackedColumns = kShiftedGroups * kGroupInputs;  // that are packed on their own
 
 enum class PanelKind : int32_t { kF32 = 0, kF16 = 1, kBF16 = 2, kQ8 = 3, kQ4 = 4, kInt8 = 5 };
 constexpr int kNumPanelKinds = 6;
@@ -57,7 +65,7 @@ struct Panels {
 };
 
 // What rows of x become for a kind of panel. Which one is the instruction set's choice.
-enum class RowForm : int32_t { kF32 = 0, kBF16 = 1, kI8 = 2, kI16 = 3, kIntegral = 4, kI8Wide = 5 };
+enum class RowForm : int32_t { kF32 = 0, kBF16 = 1, kI8 = 2, kI16 = 3, kIntegral = 4, kI8Wide = 5, kI8Shifted = 6 };
 
 // Up to kBlockRows packed rows: block_bytes(form, rows, k) bytes, aligned to 64.
 struct RowBlock {

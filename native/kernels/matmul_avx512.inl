@@ -5,7 +5,7 @@ namespace weft::kernels::WEFT_KERNELS {
 namespace {
 
 constexpr RowForm kFormQ8 = RowForm::kI8;
-constexpr RowForm kFormQ4 = RowForm::kI8;
+constexpr RowForm kFormQ4 = RowForm::kI8Shifted;
 constexpr RowForm kFormInt8 = RowForm::kI8Wide;
 constexpr RowForm kFormBF16 = RowForm::kBF16;
 
@@ -100,6 +100,34 @@ inline void load_minimums(const PanelFormat& format, const uint8_t* from, const 
   }
 }
 
+// sums = fma(minimum, sum of codes << shift, sums);  sums = fma(scale, dot << shift, sums)
+template <int kRows, bool kMinimum>
+inline void add_group(TileSums<kRows>& sums, const I32 (&dots)[kRows][2], const F32 (&scale)[2],
+                      const F32 (&minimum)[2], const float* x_scales, const int32_t* shifts) {
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    const I32 shift = _mm512_set1_epi32(shifts[2 * r]);
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; ++c) {
+      const F32 dot = _mm512_cvtepi32_ps(_mm512_sllv_epi32(dots[r][c], shift));
+      if (kMinimum) sums.at[r][c] = fma(minimum[c], broadcast(x_scales[2 * r + 1]), sums.at[r][c]);
+      sums.at[r][c] = fma(scale[c], dot, sums.at[r][c]);
+    }
+  }
+}
+
+// acc = fma(x_scale, sums, acc)
+template <int kRows>
+inline void add_span(const TileSums<kRows>& sums, const float* x_scales, float* acc) {
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    const F32 x_scale = broadcast(x_scales[2 * r]);
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; ++c)
+      store(acc + r * 32 + c * 16, fma(x_scale, sums.at[r][c], load(acc + r * 32 + c * 16)));
+  }
+}
+
 // 4-bit panels, halves of bytes taken apart in registers: on ports that dots do not use, so as quick for many rows as
 // codes taken apart before.
 struct PackedQ4 {
@@ -129,21 +157,25 @@ struct PackedQ4 {
 
   template <int kRows, bool kMinimum>
   static void tile_groups(const Groups& w, Rows x, float* acc) {
-    TileSums<kRows> sums;
-    sums.take(acc);
     const uint8_t* group = w.data;
-    for (int64_t index = 0; index < num_groups(w.k); ++index, group += w.step) {
-      ask_ahead(w, index);
-      I32 dots[kRows][2];
-      dot<kRows>(group, x.values, dots);
-      F32 scale[2], minimum[2] = {zero(), zero()};
-      load_scales(w.format, group + 512, 0, scale);
-      if (kMinimum) load_minimums(w.format, group + 512, scale, minimum);
-      add_scaled<kRows, kMinimum>(sums, dots, scale, minimum, x.scales);
-      x.values += x.values_step;
-      x.scales += x.scales_step;
+    const int64_t groups = num_groups(w.k);
+    for (int64_t index = 0; index < groups;) {
+      TileSums<kRows> sums = {};
+      const float* x_scales = x.scales;
+      for (const int64_t end = span_end(index, groups, kShiftedGroups); index < end; ++index, group += w.step) {
+        ask_ahead(w, index);
+        I32 dots[kRows][2];
+        dot<kRows>(group, x.values, dots);
+        F32 scale[2], minimum[2] = {zero(), zero()};
+        load_scales(w.format, group + 512, 0, scale);
+        if (kMinimum) load_minimums(w.format, group + 512, scale, minimum);
+        add_group<kRows, kMinimum>(sums, dots, scale, minimum, x.scales, x.sums);
+        x.values += x.values_step;
+        x.scales += x.scales_step;
+        x.sums += x.scales_step;
+      }
+      add_span<kRows>(sums, x_scales, acc);
     }
-    sums.put(acc);
   }
 
   template <int kRows>

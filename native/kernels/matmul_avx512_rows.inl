@@ -25,6 +25,43 @@ void quantize_group(const float* x, RowForm, uint8_t* values, float* scales, int
   note_sums(largest, add_lanes(a), add_lanes(b), scales, sums);
 }
 
+// The largest |x| of a group as bits: integers order them as numbers do, and NaN above all.
+inline int32_t largest_bits(const float* x) {
+  const I32 magnitude = _mm512_set1_epi32(0x7fffffff);
+  return _mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_and_si512(load_bytes(x), magnitude),
+                                                  _mm512_and_si512(load_bytes(x + 16), magnitude)));
+}
+
+// How often a group's largest number may be doubled before it exceeds the span's, both as bits; kMostShift at most.
+inline int32_t doublings(int32_t largest, int32_t of_span) {
+  const int32_t times = (of_span - largest) >> 23;
+  return times < kMostShift ? times : kMostShift;
+}
+
+// A span of up to kShiftedGroups groups, whose codes are `step` bytes apart and whose numbers `numbers_step`. A group
+// that is smaller than the span's largest number has its codes doubled as often as they have room for.
+void quantize_shifted(const float* x, int64_t groups, uint8_t* values, int64_t step, float* scales, int32_t* sums,
+                      int64_t numbers_step) {
+  int32_t bits[kShiftedGroups], top = 0;
+  for (int64_t group = 0; group < groups; ++group) {
+    bits[group] = largest_bits(x + group * kGroupInputs);
+    top = top < bits[group] ? bits[group] : top;
+  }
+  float largest;
+  memcpy(&largest, &top, sizeof(largest));
+  const float scale = quantizing_scale(largest) / (1 << kMostShift), factor = quantizing_factor(largest);
+  for (int64_t group = 0; group < groups; ++group, x += kGroupInputs, values += step) {
+    const int32_t doubled = doublings(bits[group], top);
+    const F32 own = broadcast(factor * static_cast<float>(1 << doubled));
+    const I32 a = _mm512_cvtps_epi32(mul(load(x), own)), b = _mm512_cvtps_epi32(mul(load(x + 16), own));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(values), _mm512_cvtsepi32_epi8(a));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(values + 16), _mm512_cvtsepi32_epi8(b));
+    note_shifted(scale, add_lanes(_mm512_add_epi32(a, b)), kMostShift - doubled, scales, sums);
+    scales += numbers_step;
+    sums += numbers_step;
+  }
+}
+
 // A span of a row, up to kSpanGroups groups with one scale; the codes of a group are `step` bytes after the last's.
 void quantize_span(const float* x, int64_t groups, uint8_t* values, int64_t step, float* scales, int32_t* sums) {
   const I32 magnitude = _mm512_set1_epi32(0x7fffffff);

@@ -5,13 +5,15 @@
 //   values  [R/T][G][T][32]   of the row form's element
 //   scales  [R/T][S][T][2]    float32: scale, scale * sum of codes       (integer forms)
 //   sums    [R/T][S][T][2]    int32: -128 * sum of the codes of all, of the first half (integer forms)
+// kI8Shifted: scales are  the span's scale, sum of the group's codes << shift;  sums are  shift, nothing.
 // A strip is what a tile of a product reads, straight through.
 namespace weft::kernels::WEFT_KERNELS {
 
 namespace {
 
 constexpr int64_t form_bytes(RowForm form) {
-  return form == RowForm::kI8 || form == RowForm::kI8Wide ? 1 : form == RowForm::kI16 || form == RowForm::kBF16 ? 2 : 4;
+  if (form == RowForm::kI8 || form == RowForm::kI8Wide || form == RowForm::kI8Shifted) return 1;
+  return form == RowForm::kI16 || form == RowForm::kBF16 ? 2 : 4;
 }
 constexpr bool is_quantized(RowForm form) { return form != RowForm::kF32 && form != RowForm::kBF16; }
 
@@ -31,9 +33,9 @@ constexpr int64_t num_groups(int64_t k) { return (k + kGroupInputs - 1) / kGroup
 constexpr int64_t num_spans(RowForm form, int64_t groups) {
   return form == RowForm::kI8Wide ? (groups + kSpanGroups - 1) / kSpanGroups : groups;
 }
-// Where the span that begins with group `index` ends.
-inline int64_t span_end(int64_t index, int64_t groups) {
-  return index + kSpanGroups < groups ? index + kSpanGroups : groups;
+// Where the span of `span` groups that begins with group `index` ends.
+inline int64_t span_end(int64_t index, int64_t groups, int64_t span = kSpanGroups) {
+  return index + span < groups ? index + span : groups;
 }
 
 // The strips of a block, the higher ones first. Nearly equal ones: a tile of one or two rows would take as long as one

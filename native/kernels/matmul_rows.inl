@@ -6,6 +6,8 @@ namespace {
 // What one group of 32 values of a row becomes; where its parts go. Defined with each instruction set:
 //   void quantize_group(const float* x, RowForm form, uint8_t* values, float* scales, int32_t* sums)
 //   void quantize_span(const float* x, int64_t groups, uint8_t* values, int64_t step, float* scales, int32_t* sums)
+//   void quantize_shifted(const float* x, int64_t groups, uint8_t* values, int64_t step, float* scales, int32_t* sums,
+//                         int64_t numbers_step)
 //   void round_group_bf16(const float* x, uint8_t* values)
 
 void copy_group(const float* x, uint8_t* values) {
@@ -47,9 +49,28 @@ void pack_spans([[maybe_unused]] const float* x, [[maybe_unused]] const RowBlock
 #endif
 }
 
+// The same in spans whose groups have a shift each.
+void pack_shifted([[maybe_unused]] const float* x, [[maybe_unused]] const RowBlock& block, [[maybe_unused]] int64_t row,
+                 [[maybe_unused]] int64_t first, [[maybe_unused]] int64_t last) {
+#if defined(WEFT_KERNELS_AVX512)
+  Rows to = rows_at(block, first, row);
+  for (int64_t group = first; group < last;) {
+    const int64_t end = span_end(group, last, kShiftedGroups), step = to.scales_step;
+    quantize_shifted(x, end - group, const_cast<uint8_t*>(to.values), to.values_step, const_cast<float*>(to.scales),
+                     const_cast<int32_t*>(to.sums), step);
+    x += (end - group) * kGroupInputs;
+    to.values += (end - group) * to.values_step;
+    to.scales += (end - group) * step;
+    to.sums += (end - group) * step;
+    group = end;
+  }
+#endif
+}
+
 // Groups [first, last) of a row, whose values begin at x. `first` begins a span.
 void pack_groups(const float* x, const RowBlock& block, int64_t row, int64_t first, int64_t last) {
   if (block.form == RowForm::kI8Wide) return pack_spans(x, block, row, first, last);
+  if (block.form == RowForm::kI8Shifted) return pack_shifted(x, block, row, first, last);
   const Rows to = rows_at(block, first, row);
   for (int64_t group = 0; group < last - first; ++group, x += kGroupInputs) {
     uint8_t* values = const_cast<uint8_t*>(to.values) + group * to.values_step;

@@ -44,3 +44,17 @@ def test_scores_are_log_probabilities(name):
     expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     expected = expected[np.arange(len(TOKENS)), inputs["targets"][:, 0]]
     np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_after_the_last_attention_only_wanted_rows_go_on(name):
+    config, weights = plain_model(tiny_models.make(name))
+    plan = build_plan(config, weights, rows=80, outputs=80, purpose="logits")
+    last = max(place for place, node in enumerate(plan.nodes) if node.op.name == "attention")
+    assert {value.type.rows for node in plan.nodes[last + 1 :] for value in node.outputs} == {"outputs"}
+    run = ReferenceExecutable(plan, weights, num_blocks=8).run
+    all_rows = run(PagedTexts(8).step([(0, TOKENS), (1, TOKENS[:9])]))["logits"]
+    wanted = dict(PagedTexts(8).step([(0, TOKENS), (1, TOKENS[:9])]))
+    for rows in ([], [len(TOKENS) - 1], [3, len(TOKENS) + 8]):
+        wanted["output_rows"] = np.array(rows, np.int32).reshape(-1, 1)
+        np.testing.assert_allclose(run(wanted)["logits"], all_rows[rows], atol=1e-4)

@@ -85,6 +85,36 @@ struct QuantizedRow {
   }
 };
 
+// The same in spans of groups with one scale, the smaller groups doubled as often as the span's largest number allows.
+struct ShiftedRow {
+  static constexpr int64_t kSpan = kShiftedGroups * kGroupInputs;
+  std::vector<int> codes, shifts;
+  std::vector<float> scales;
+
+  ShiftedRow(const float* x, int64_t k) : codes(static_cast<size_t>(k)) {
+    for (int64_t first = 0; first < k; first += kSpan) {
+      const int64_t end = std::min(k, first + kSpan);
+      const float top = largest(x, first, end);
+      scales.push_back(top < 1e-30f ? 0.0f : top / 127.0f / 128.0f);
+      for (int64_t group = first; group < end; group += kGroupInputs) add_group(x, group, top);
+    }
+  }
+
+ private:
+  static float largest(const float* x, int64_t first, int64_t end) {
+    return std::accumulate(x + first, x + end, 0.0f, [](float a, float b) { return std::max(a, std::fabs(b)); });
+  }
+  void add_group(const float* x, int64_t first, float top) {
+    const float own = largest(x, first, first + kGroupInputs);
+    int doubled = 0;
+    while (doubled < kMostShift && own * static_cast<float>(2 << doubled) <= top) ++doubled;
+    const float factor = top < 1e-30f ? 0.0f : 127.0f / top * static_cast<float>(1 << doubled);
+    shifts.push_back(kMostShift - doubled);
+    for (int64_t i = first; i < first + kGroupInputs; ++i)
+      codes[static_cast<size_t>(i)] = static_cast<int>(std::nearbyint(x[i] * factor));
+  }
+};
+
 inline float multiply_add(bool fused, float a, float b, float c) { return fused ? std::fma(a, b, c) : a * b + c; }
 
 inline float float_product(bool fused, const float* x, const float* weights, int64_t k) {
@@ -123,6 +153,27 @@ struct CodedWeights {
     }
     return sum;
   }
+
+  float product(const ShiftedRow& x) const {
+    float sum = 0;
+    for (size_t group = 0; group < minimums.size();) {
+      const float x_scale = x.scales[group / kShiftedGroups];
+      float span = 0;
+      for (const size_t end = std::min(minimums.size(), group + kShiftedGroups); group < end; ++group) {
+        int dot = 0, codes_sum = 0;
+        for (size_t at = group * 32; at < group * 32 + 32; ++at) {
+          dot += codes[at] * x.codes[at];
+          codes_sum += x.codes[at];
+        }
+        const int factor = 1 << x.shifts[group];
+        const float minimum = format.minimum == Minimum::kCentered ? -8.0f * scales[group] : minimums[group];
+        if (format.minimum != Minimum::kNone) span = std::fma(minimum, static_cast<float>(codes_sum * factor), span);
+        span = std::fma(scales[group], static_cast<float>(dot * factor), span);
+      }
+      sum = std::fma(x_scale, span, sum);
+    }
+    return sum;
+  }
 };
 
 // A row of weights with one scale, as they are requantized to kInt8.
@@ -156,8 +207,29 @@ inline Table<float> random_table(int64_t rows, int64_t columns, uint32_t seed, i
   return table;
 }
 
-// x times the transpose of `weights`, as one thread of an instruction set with or without FMA would.
-inline Table<float> reference_product(bool fused, const Table<float>& x, const FileBytes& weights) {
+// Whether products of the instruction set read rows as ShiftedRow.
+inline bool shifts_rows(const Kernels& kernels, BlockKind kind) {
+  return kernels.matmul->row_form[static_cast<int>(panel_format(kind).kind)] == RowForm::kI8Shifted;
+}
+
+// x times the transpose of `weights` in groups that are shifted.
+inline Table<float> reference_shifted_product(const Table<float>& x, const FileBytes& weights) {
+  Table<float> out(x.rows, weights.n);
+  std::vector<ShiftedRow> rows;
+  for (int64_t r = 0; r < x.rows; ++r) rows.emplace_back(x.row(r), x.columns);
+  for (int64_t n = 0; n < weights.n; ++n) {
+    const CodedWeights coded(weights.kind, weights.row(n), weights.k);
+    for (int64_t r = 0; r < x.rows; ++r) out.at(r, n) = coded.product(rows[static_cast<size_t>(r)]);
+  }
+  return out;
+}
+
+inline bool is_fused(const Kernels& kernels) { return std::string(kernels.isa) != "portable"; }
+
+// x times the transpose of `weights`, as one thread would.
+inline Table<float> reference_product(const Kernels& kernels, const Table<float>& x, const FileBytes& weights) {
+  if (shifts_rows(kernels, weights.kind)) return reference_shifted_product(x, weights);
+  const bool fused = is_fused(kernels);
   Table<float> out(x.rows, weights.n);
   std::vector<float> values(static_cast<size_t>(weights.k));
   std::vector<QuantizedRow> rows;
@@ -175,7 +247,6 @@ inline Table<float> reference_product(bool fused, const Table<float>& x, const F
   return out;
 }
 
-inline bool is_fused(const Kernels& kernels) { return std::string(kernels.isa) != "portable"; }
 // Whether the instruction set rounds rows to bfloat16 too.
 inline bool rounds_rows(const Kernels& kernels, BlockKind kind) {
   return kind == BlockKind::kBF16 && std::string(kernels.isa) == "avx512";

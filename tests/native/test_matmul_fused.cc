@@ -96,7 +96,9 @@ void gates_after() {
                                                   {BlockKind::kF32, {}}, {BlockKind::kF32, PanelKind::kInt8}};
     for (const auto& [up_kind, target] : cases) {
       for (const int64_t features : {64, 16, 21, 5}) {
-        const FileBytes gate(BlockKind::kQ4_1, features, 64, 1), up(up_kind, features, 64, 2);
+        // Two formats, but panels of one kind: others may read their rows in another form.
+        const BlockKind gate_kind = up_kind == BlockKind::kQ8_0 ? BlockKind::kQ5_1 : BlockKind::kQ4_1;
+        const FileBytes gate(gate_kind, features, 64, 1), up(up_kind, features, 64, 2);
         const std::shared_ptr<const Weight> packed = pack({&gate, &up}, true, target);
         // Joined in one format, as the interleaved weight is.
         const bool is_float = !target && up_kind == BlockKind::kF32;
@@ -128,7 +130,7 @@ void rows_are_packed_for_the_next_product() {
     const std::pair<BlockKind, Target> cases[] = {{BlockKind::kQ4_1, {}}, {BlockKind::kQ8_0, {}}, {BlockKind::kBF16, {}},
                                                   {BlockKind::kF32, {}},  {BlockKind::kF32, PanelKind::kInt8}};
     for (const auto& [kind, target] : cases) {
-      const int64_t features = 192;
+      const int64_t features = 384;
       const FileBytes gate(BlockKind::kQ4_1, features, 64, 1), up(BlockKind::kQ4_1, features, 64, 2);
       const FileBytes down(kind, 50, features, 3);
       const std::shared_ptr<const Weight> gate_up = pack({&gate, &up}, true), packed = pack({&down}, false, target);

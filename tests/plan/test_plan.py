@@ -74,7 +74,7 @@ def test_a_gated_block_becomes_two_products(r, h):
 
 
 def test_rows_between_a_gated_product_and_the_next_lie_packed():
-    sizes = {"embedding": (V, D), "gate_up": (128, D), "down": (D, 64)}
+    sizes = {"embedding": (V, D), "gate_up": (256, D), "down": (D, 128)}
     r = Recorder(
         {
             name: PlainWeight(np.ones(size, np.float32), interleaved=name == "gate_up")

@@ -45,8 +45,9 @@ class Step(Protocol):
         """
 
     def of_wanted_rows(self, *values: Matrix) -> tuple[Self, tuple[Matrix, ...]]:
-        """Records the rows of `values` f32[rows, any] whose next token is asked for, and gives the step of these
-        rows: after the last layer's attention nobody reads the others.
+        """Records the rows of `values` f32[rows, any] whose next token is asked for; gives their step, too.
+
+        After the last layer's attention nobody reads the other rows.
         """
 
     def adapt(self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix) -> tuple[Matrix, ...]:
@@ -72,8 +73,8 @@ class CachedStep:
     tokens, positions, slots: i32[rows, 1], each row's token, place in its text, and place in the cache.
     sequences i32[sequences, 4], block_table i32[blocks, 1]: see `weft.ops.attention.Attention`.
     output_rows i32[outputs, 1]: the rows whose next token is asked for.
-    adapters i32[rows, 1], output_adapters i32[outputs, 1]: where there is a bank, the number of each row's adapter,
-    and of each of those at output_rows.
+    adapters i32[rows, 1], output_adapters i32[outputs, 1]: where there is a bank, the number of each row's
+    adapter, and of each of those at output_rows.
     """
 
     tokens: Matrix

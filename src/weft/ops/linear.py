@@ -26,7 +26,7 @@ from weft.types import INTERLEAVED_BLOCK, AnyVector, AnyWeight, Array, DType, Ma
 NORMS = ("", "rms_norm", "layer_norm")
 GATED_ACTIVATIONS = ("silu_gate", "gelu_gate")
 ACTIVATIONS = ("", "gelu_tanh", "gelu_erf", *GATED_ACTIVATIONS)
-PACKED_COLUMNS = 64
+PACKED_COLUMNS = 128
 """Columns that are packed together: rows between two products are packed if they have a multiple of these."""
 
 

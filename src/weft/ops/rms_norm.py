@@ -37,7 +37,7 @@ class RmsNorm(Operation):
         return 4.0 * sizes[x.rows] * x.columns
 
     def reference(self, x: Array, weight: Array) -> Array:
-        slices = x.reshape(len(x), self.heads, -1)
+        slices = x.reshape(len(x), self.heads, x.shape[1] // self.heads)
         scale = 1 / np.sqrt(np.mean(slices * slices, axis=-1, keepdims=True) + self.eps)
         return np.asarray((slices * scale * weight).reshape(x.shape))
 
