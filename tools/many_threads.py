@@ -2,7 +2,7 @@
 
 Threads start from a barrier and make long native calls at once, so that an interpreter's lock does not order
 what it should not: one model from several threads, scores beside answers, two models, streams that are
-dropped, a pool that is resized and closed while it runs. Answers are compared with those given alone.
+dropped, pools that are resized and closed while they run. Answers are compared with those given alone.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def answer_many(
     expected: list[bits.Answer],
     scores: list[tuple[int, ...]],
 ) -> None:
-    """Answers, scores and dropped streams on one model from five threads."""
+    """Answers, scores and dropped streams on one model from five threads, while a sixth resizes its pool."""
 
     def check(first: int, batch: int) -> Callable[[], None]:
         def work() -> None:
@@ -70,7 +70,12 @@ def answer_many(
             if len(request.prompt) % 2:
                 stream.close()
 
-    at_once(check(0, 24), check(7, 3), check(12, 5), score, drop)
+    def resize() -> None:
+        for threads in (5, 2, 4, 3) * 2 + (model.pool.num_threads,):
+            model.pool.resize(threads)
+            score()
+
+    at_once(check(0, 24), check(7, 3), check(12, 5), score, drop, resize)
 
 
 def answer_on_two_models(folders: Sequence[Path], requests: Sequence[bits.Request]) -> None:

@@ -15,11 +15,25 @@ size_t row_bytes(const Matrix& matrix) { return matrix.columns * dtype_bytes(mat
                                      " runs, got " + std::to_string(rows) + " rows");
 }
 
+// What is fed is one number a row.
+void expect_numbers(const std::string& name, int64_t columns, DType dtype) {
+  if (columns == 1 && dtype == DType::kI32) return;
+  throw Error(ErrorKind::kValue, "a chain feeds i32 [rows, 1], got '" + name + "' of " + std::to_string(columns) +
+                                     " columns or another type");
+}
+
+DType dtype_of(const PlanSpec& spec, const Ref& ref) {
+  return ref.kind == Ref::kBuffer ? spec.buffers[ref.index].dtype : spec.inputs[ref.index].dtype;
+}
+
 }  // namespace
 
 ChainedRuns::ChainedRuns(Plan& plan, std::vector<Matrix> inputs, ChainSpec chain)
     : plan_(plan), inputs_(std::move(inputs)), chain_(std::move(chain)), outputs_(plan.spec().outputs.size()) {
   const PlanSpec& spec = plan_.spec();
+  const auto& [name, ref] = spec.outputs[chain_.output];
+  expect_numbers(name, ref.columns, dtype_of(spec, ref));
+  expect_numbers(name, spec.inputs[chain_.input].columns, spec.inputs[chain_.input].dtype);
   for (size_t i = 0; i < inputs_.size(); ++i) {
     if (!chain_.stacked[i]) continue;
     if (inputs_[i].rows % chain_.num_runs) refuse(spec.inputs[i], inputs_[i].rows, chain_.num_runs);

@@ -22,7 +22,7 @@ class ChainedRuns {
  public:
   // inputs[i] belongs to plan.spec().inputs[i]. Those not stacked are the same for each run, but for the
   // fed one, which is that of the first.
-  // Throws Error(kValue) when the rows do not divide; the plan must outlive this.
+  // Throws Error(kValue) when the rows do not divide or what is fed is not i32; the plan must outlive this.
   ChainedRuns(Plan& plan, std::vector<Matrix> inputs, ChainSpec chain);
 
   // Throws as Plan::run does.

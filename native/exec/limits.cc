@@ -24,7 +24,10 @@ constexpr int kStreams[] = {1, 2, 4};
 class OneTilePerThread final : public Job {
  public:
   OneTilePerThread(int num_threads, std::function<void(int)> work) : num_threads_(num_threads), work_(std::move(work)) {}
-  void begin(int) override { num_ready_.store(0); }
+  void begin(int num_threads) override {
+    num_threads_ = std::min(num_threads_, num_threads);  // a pool may shrink meanwhile
+    num_ready_.store(0);
+  }
   int64_t num_phases() const override { return 1; }
   int64_t num_tiles(int64_t) const override { return num_threads_; }
   void run_tile(int64_t, int64_t tile, int) override {
@@ -45,8 +48,8 @@ class OneTilePerThread final : public Job {
 };
 
 // The best round: a limit is what the machine can do, and anything else that runs on it only takes away.
-double least_seconds(Team& team, const std::function<void(int)>& work) {
-  OneTilePerThread job(team.num_threads(), work);
+double least_seconds(Team& team, int num_threads, const std::function<void(int)>& work) {
+  OneTilePerThread job(num_threads, work);
   team.run(job);  // warms up, and gives the memory its pages
   int64_t least = INT64_MAX;
   for (int round = 0; round < kRounds; ++round) {
@@ -58,19 +61,21 @@ double least_seconds(Team& team, const std::function<void(int)>& work) {
 
 double operations_per_second(Team& team, int64_t (*multiply)(int64_t)) {
   std::atomic<int64_t> per_round{0};
+  const int num_threads = team.num_threads();
   const double seconds = least_seconds(
-      team, [&](int) { per_round.store(multiply(kIterations), std::memory_order_relaxed); });
-  return static_cast<double>(per_round.load()) * kIterations * team.num_threads() / seconds;
+      team, num_threads, [&](int) { per_round.store(multiply(kIterations), std::memory_order_relaxed); });
+  return static_cast<double>(per_round.load()) * kIterations * num_threads / seconds;
 }
 
 double read_bandwidth(Team& team, const LimitKernels& limits) {
-  const Region memory(kBytesPerThread * team.num_threads(), "measuring memory bandwidth");
+  const int num_threads = team.num_threads();
+  const Region memory(kBytesPerThread * num_threads, "measuring memory bandwidth");
   const char* base = static_cast<const char*>(memory.data());
   std::memset(memory.data(), 1, memory.bytes());
   std::atomic<uint64_t> sink{0};
   double best = 0;
   for (const int streams : kStreams) {
-    const double seconds = least_seconds(team, [&](int thread) {
+    const double seconds = least_seconds(team, num_threads, [&](int thread) {
       sink.fetch_xor(limits.read(base + thread * kBytesPerThread, kBytesPerThread, streams), std::memory_order_relaxed);
     });
     best = std::max(best, static_cast<double>(memory.bytes()) / seconds);

@@ -199,10 +199,18 @@ Matrix Plan::resolve(const Ref& ref) const {
           buffer.dtype};
 }
 
-void Plan::bind(const std::vector<Matrix>& inputs, int num_threads, Gate* gate) {
+void Plan::set_threads(int num_threads) {
+  num_threads_ = num_threads;
+  prepare_scratch(num_threads);
+  for (OpArgs& args : args_) {
+    args.scratch = scratch_.data();
+    args.num_threads = num_threads;
+  }
+}
+
+void Plan::bind(const std::vector<Matrix>& inputs, Gate* gate) {
   if (inputs.size() != spec_.inputs.size()) refuse("a run got the wrong number of inputs");
   bind_inputs(inputs);
-  prepare_scratch(num_threads);
   const uint64_t run = next_run();
   for (size_t node = 0; node < ops_.size(); ++node) {
     const PlanNode& spec = spec_.nodes[node];
@@ -211,8 +219,6 @@ void Plan::bind(const std::vector<Matrix>& inputs, int num_threads, Gate* gate) 
     OpArgs& args = args_[node];
     args.in = in_[node].data();
     args.out = out_[node].data();
-    args.scratch = scratch_.data();
-    args.num_threads = num_threads;
     args.run = run;
     args.gate = gate;
     ops_[node]->check(args);
@@ -220,15 +226,15 @@ void Plan::bind(const std::vector<Matrix>& inputs, int num_threads, Gate* gate) 
 }
 
 void Plan::run(Team& team, const std::vector<Matrix>& inputs, Trace* trace, Gate* gate) {
-  bind(inputs, team.num_threads(), gate);
-  if (trace) trace->prepare(team.num_threads());
-  PlanRun job(*this, trace, team.num_threads());
+  bind(inputs, gate);
+  PlanRun job(*this, trace);
   team.run(job);
 }
 
 void Plan::run_alone(const std::vector<Matrix>& inputs, Trace* trace, int lane) {
-  bind(inputs, 1, nullptr);
-  PlanRun job(*this, trace, 1, lane);
+  bind(inputs, nullptr);
+  set_threads(1);
+  PlanRun job(*this, trace, lane);
   for (int64_t phase = 0; phase < job.num_phases(); ++phase)
     for (int64_t tile = 0, tiles = job.num_tiles(phase); tile < tiles; ++tile) job.run_tile(phase, tile, 0);
 }

@@ -93,8 +93,9 @@ class Plan {
   void make_ops(const Kernels& kernels);
   void make_phases();
   bool chains_with(const Phase& phase, int node) const;
-  void bind(const std::vector<Matrix>& inputs, int num_threads, Gate* gate);
+  void bind(const std::vector<Matrix>& inputs, Gate* gate);
   void bind_inputs(const std::vector<Matrix>& inputs);
+  void set_threads(int num_threads);  // of the current run, bound before
   void prepare_scratch(int num_threads);
   Matrix resolve(const Ref& ref) const;
 
@@ -107,6 +108,7 @@ class Plan {
   size_t scratch_bytes_ = 0;
   std::vector<Region> scratch_memory_;
   std::vector<ThreadScratch> scratch_;
+  int num_threads_ = 1;                 // of the current run
   std::vector<int64_t> rows_;           // of each dim, in the current run
   std::vector<Matrix> inputs_;
   std::vector<std::vector<Matrix>> in_;   // resolved operands of each node

@@ -1,4 +1,5 @@
-// One run of a plan, as the job of a team. Spans of its thread 0 go to lane `first_lane` of the trace.
+// One run of a plan that is bound to its inputs, as the job of a team. Spans of its thread 0 go to lane `first_lane`
+// of the trace.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +11,13 @@ namespace weft {
 
 class PlanRun final : public Job {
  public:
-  PlanRun(Plan& plan, Trace* trace, int num_threads, int first_lane = 0)
-      : plan_(plan), trace_(trace), num_threads_(num_threads), first_lane_(first_lane) {}
+  PlanRun(Plan& plan, Trace* trace, int first_lane = 0) : plan_(plan), trace_(trace), first_lane_(first_lane) {}
+
+  // Only now is it certain how many threads there are: a pool may be resized while a run waits for its turn.
+  void begin(int num_threads) override {
+    plan_.set_threads(num_threads);
+    if (trace_) trace_->prepare(first_lane_ + num_threads);
+  }
 
   int64_t num_phases() const override { return static_cast<int64_t>(plan_.phases_.size()); }
 
@@ -44,7 +50,7 @@ class PlanRun final : public Job {
  private:
   // A few tiles a thread, so that a thread that is held up can be helped.
   int64_t rows_per_tile(int64_t rows) const {
-    const int64_t wanted_tiles = int64_t{4} * num_threads_;
+    const int64_t wanted_tiles = int64_t{4} * plan_.num_threads_;
     return std::max<int64_t>(1, (rows + wanted_tiles - 1) / wanted_tiles);
   }
 
@@ -60,7 +66,6 @@ class PlanRun final : public Job {
 
   Plan& plan_;
   Trace* trace_;
-  int num_threads_;
   int first_lane_;
 };
 

@@ -65,6 +65,12 @@ int64_t RowBlocks::rows_of(const std::vector<Matrix>& inputs) const {
   return std::max<int64_t>(rows, 0);
 }
 
+void RowBlocks::expect_threads(int count) const {
+  if (count <= static_cast<int>(plans_.size())) return;
+  throw Error(ErrorKind::kThread, "expected a pool of at most " + std::to_string(plans_.size()) + " threads, got " +
+                                      std::to_string(count) + "; compile the plan again after a resize");
+}
+
 void RowBlocks::prepare_outputs() {
   outputs_.resize(spec().outputs.size());
   for (size_t i = 0; i < outputs_.size(); ++i)
@@ -72,16 +78,14 @@ void RowBlocks::prepare_outputs() {
 }
 
 void RowBlocks::run(Pool& pool, const std::vector<Matrix>& inputs, Trace* trace) {
-  if (pool.num_threads() > static_cast<int>(plans_.size()))
-    throw Error(ErrorKind::kThread, "expected a pool of at most " + std::to_string(plans_.size()) + " threads, got " +
-                                        std::to_string(pool.num_threads()) + "; compile the plan again after a resize");
   num_rows_ = rows_of(inputs);
   num_blocks_ = (num_rows_ + block_rows_ - 1) / block_rows_;
   num_groups_ = std::min(num_blocks_, kMaxGroups);
   prepare_outputs();
   if (trace) trace->prepare(static_cast<int>(plans_.size()));
   for (auto& done : halves_done_) done.store(0, std::memory_order_relaxed);
-  run_on_all(pool, num_groups_, [&](int64_t group, int thread) { run_group(group, thread, inputs, trace); });
+  run_on_all(pool, num_groups_, [&](int64_t group, int thread) { run_group(group, thread, inputs, trace); },
+             [&](int num_threads) { expect_threads(num_threads); });
   add_to_sums(pool);
 }
 

@@ -40,6 +40,7 @@ class RowBlocks {
 
  private:
   int64_t rows_of(const std::vector<Matrix>& inputs) const;
+  void expect_threads(int count) const;
   void prepare_outputs();
   void run_group(int64_t group, int thread, const std::vector<Matrix>& inputs, Trace* trace);
   void run_block(int64_t block, int thread, const std::vector<Matrix>& inputs, Trace* trace);

@@ -88,7 +88,7 @@ class Linear final : public Op {
   }
   size_t shared_bytes() const override {
     if (max_rows_ <= kernels_.few_rows) return 0;
-    return static_cast<size_t>(RowBlocks::most_padded_rows(max_rows_)) * blocks_bytes(1);
+    return static_cast<size_t>(ProductRows::most_padded_rows(max_rows_)) * blocks_bytes(1);
   }
 
   void check(const OpArgs& args) const override {
@@ -129,12 +129,12 @@ class Linear final : public Op {
   static constexpr int64_t kPackedPanels = 2 * kPackedColumns / kPanelColumns;  // of a gated product
 
   bool is_few(int64_t rows) const { return rows <= kernels_.few_rows; }
-  RowBlocks row_blocks(const OpArgs& args) const { return RowBlocks(args.in[x_].rows, args.num_threads); }
+  ProductRows row_blocks(const OpArgs& args) const { return ProductRows(args.in[x_].rows, args.num_threads); }
 
   ProductTiles tiles(const OpArgs& args) const {
     const int64_t rows = args.in[x_].rows;
     if (is_few(rows)) return ProductTiles(*weight_, rows, 1, args.num_threads);
-    const RowBlocks blocks = row_blocks(args);
+    const ProductRows blocks = row_blocks(args);
     const int64_t panels = packs_ ? kPackedPanels : 1;
     return ProductTiles(*weight_, rows, blocks.count(), args.num_threads, blocks.num_shares(), panels);
   }
@@ -177,7 +177,7 @@ class Linear final : public Op {
   bool packs(const OpArgs& args) const { return packs_ && !is_few(args.in[x_].rows); }
 
   // A block of packed rows in the place of its rows of floats.
-  static RowBlock block_in(const Matrix& rows, const RowBlocks& blocks, int64_t block, RowForm form) {
+  static RowBlock block_in(const Matrix& rows, const ProductRows& blocks, int64_t block, RowForm form) {
     uint8_t* data = reinterpret_cast<uint8_t*>(rows.f32_row(blocks.first_row(block)));
     return {data, form, blocks.rows(block), rows.columns};
   }
@@ -219,7 +219,7 @@ class Linear final : public Op {
   }
 
   void pack_tile(int64_t tile, const OpArgs& args, int thread) const {
-    const RowBlocks row_blocks = this->row_blocks(args);
+    const ProductRows row_blocks = this->row_blocks(args);
     int64_t row = tile * kPackRows;
     const int64_t end = std::min(args.in[x_].rows, row + kPackRows);
     while (row < end) {

@@ -13,7 +13,7 @@ constexpr double kProductsPerNs = 80;
 
 }  // namespace
 
-RowBlocks::RowBlocks(int64_t rows, int num_threads)
+ProductRows::ProductRows(int64_t rows, int num_threads)
     : rows_(rows), num_shares_(std::clamp<int64_t>(rows / kShareRows, 1, num_threads)),
       blocks_per_share_((rows + num_shares_ * kBlockRows - 1) / (num_shares_ * kBlockRows)) {}
 

@@ -18,9 +18,9 @@ struct ProductTile {
 
 // How rows are cut into blocks of up to kBlockRows. Many rows are cut into a share for each thread: what one operation
 // writes of a row the next one then finds in the same core's cache, though each thread reads all weights.
-class RowBlocks {
+class ProductRows {
  public:
-  RowBlocks(int64_t rows, int num_threads);
+  ProductRows(int64_t rows, int num_threads);
 
   int64_t count() const { return num_shares_ * blocks_per_share_; }
   int64_t num_shares() const { return num_shares_; }

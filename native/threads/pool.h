@@ -47,7 +47,8 @@ class Pool {
   void parallel_for(int64_t begin, int64_t end, int64_t grain,
                     const std::function<void(int64_t, int64_t)>& body);
 
-  // Runs jobs[i] on team i, all at the same time; the caller helps wherever a team lacks its thread 0.
+  // Runs jobs[i] on team i, all at the same time; the caller helps wherever a team lacks its thread 0. All begin,
+  // jobs[0] first, before any tile runs.
   // Returns when all are done, then rethrows the first error, by team. Throws Error(kValue) for more jobs
   // than teams or a null one.
   void run_teams(const std::vector<Job*>& jobs);

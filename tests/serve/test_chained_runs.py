@@ -9,9 +9,12 @@ import pytest
 from support.tiny_folders import write_llama
 
 import weft
+from weft import ops
 from weft.errors import ConfigError
 from weft.ops.sample import INT_SETTINGS, REAL_SETTINGS
-from weft.types import BLOCK_TOKENS, Array
+from weft.plan import Recorder, freeze
+from weft.runtime import compile
+from weft.types import BLOCK_TOKENS, Array, DType
 
 STEPS, TEXTS = 5, 3
 STACKED = ("positions", "slots", "sequences", "output_rows", "real_settings", "int_settings")
@@ -89,3 +92,13 @@ def test_bad_chains_are_refused(executable: Any, change: dict[str, Any], message
     call = {"num_runs": STEPS, "stacked": STACKED, "fed": "tokens"} | change
     with pytest.raises(ConfigError, match=message):
         executable.run_chain(inputs([*range(STEPS)], BEGIN), **call)
+
+
+def test_only_numbers_are_fed() -> None:
+    recorder = Recorder({})
+    x = recorder.input("x", columns=8, dtype=DType.F32)
+    recorder.output("x", ops.add(x, x))
+    with weft.Pool(threads=1) as pool:
+        doubles = compile(freeze(recorder.finish(), {"rows": 2}), pool, {})
+        with pytest.raises(ConfigError, match="feeds i32"):
+            doubles.run_chain({"x": np.ones((2, 8), np.float32)}, 2, (), "x")
