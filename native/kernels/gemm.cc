@@ -58,11 +58,19 @@ inline void write_whole(const GemmTile& tile, const Place& place, Sums<kRows, kV
     }
   }
 #pragma GCC unroll 12
-  for (int row = 0; row < kRows; ++row)
+  for (int row = 0; row < kRows; ++row) {
 #pragma GCC unroll 2
-    for (int vector = 0; vector < kVectors; ++vector)
-      place.out ? store(place.out + row * tile.out_stride + vector * kLanes, sums[row][vector])
-                : store_bf16(place.out_bf16 + row * tile.out_stride + vector * kLanes, sums[row][vector]);
+    for (int vector = 0; vector < kVectors; ++vector) {
+      const int64_t at = row * tile.out_stride + vector * kLanes;
+      if (tile.streams) {
+        store_streaming(place.out + at, sums[row][vector]);
+      } else if (place.out) {
+        store(place.out + at, sums[row][vector]);
+      } else {
+        store_bf16(place.out_bf16 + at, sums[row][vector]);
+      }
+    }
+  }
 }
 
 template <int kRows, int kVectors>
@@ -177,10 +185,15 @@ void multiply_tile(const GemmTile& tile) {
   }
 }
 
-void multiply(const GemmTile* tile) {
+void multiply_form(const GemmTile& tile) {
   if constexpr (kBF16Form == GemmForm::kBF16Pairs)
-    if (tile->form == GemmForm::kBF16Pairs) return multiply_tile<GemmForm::kBF16Pairs>(*tile);
-  multiply_tile<GemmForm::kF32>(*tile);
+    if (tile.form == GemmForm::kBF16Pairs) return multiply_tile<GemmForm::kBF16Pairs>(tile);
+  multiply_tile<GemmForm::kF32>(tile);
+}
+
+void multiply(const GemmTile* tile) {
+  multiply_form(*tile);
+  if (tile->streams) finish_streaming();
 }
 
 template <int64_t kWidth>

@@ -55,6 +55,7 @@ struct GemmTile {
   float* out;            // or null, and `out_bf16` instead: C rounded to nearest even
   int64_t out_stride;
   uint16_t* out_bf16;
+  bool streams;    // write past the caches: `out` is aligned to 64, its stride a multiple of 16
   GemmAhead ahead;  // no runs for nothing
 };
 

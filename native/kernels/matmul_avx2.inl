@@ -11,8 +11,6 @@ constexpr RowForm kFormBF16 = RowForm::kF32;
 
 inline I32 load_bytes(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
 inline void store_bytes(void* to, I32 value) { _mm256_storeu_si256(static_cast<__m256i*>(to), value); }
-inline void store_streaming(float* to, F32 value) { _mm256_stream_ps(to, value); }
-inline void finish_streaming() { _mm_sfence(); }
 
 // Four bytes to all lanes.
 inline I32 broadcast_bytes(const void* from) {

@@ -11,13 +11,6 @@ constexpr RowForm kFormBF16 = RowForm::kBF16;
 
 inline I32 load_bytes(const void* from) { return _mm512_loadu_si512(from); }
 inline void store_bytes(void* to, I32 value) { _mm512_storeu_si512(to, value); }
-#if defined(WEFT_EMULATE_AVX512)
-inline void store_streaming(float* to, F32 value) { store(to, value); }
-inline void finish_streaming() {}
-#else
-inline void store_streaming(float* to, F32 value) { _mm512_stream_ps(to, value); }
-inline void finish_streaming() { _mm_sfence(); }
-#endif
 
 inline int32_t load_word(const void* from) {
   int32_t word;

@@ -8,9 +8,6 @@ constexpr RowForm kFormInt8 = kFormQ8;
 constexpr RowForm kFormQ4 = RowForm::kIntegral;
 constexpr RowForm kFormBF16 = RowForm::kF32;
 
-inline void store_streaming(float* to, F32 value) { store(to, value); }
-inline void finish_streaming() {}
-
 void quantize_group(const float* x, RowForm, uint8_t* values, float* scales, int32_t* sums) {
   uint32_t largest_bits = 0;
   for (int i = 0; i < kGroupInputs; ++i) {

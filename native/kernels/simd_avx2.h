@@ -13,6 +13,9 @@ static inline F32 zero() { return _mm256_setzero_ps(); }
 static inline F32 broadcast(float value) { return _mm256_set1_ps(value); }
 static inline F32 load(const float* from) { return _mm256_loadu_ps(from); }
 static inline void store(float* to, F32 value) { _mm256_storeu_ps(to, value); }
+// Past the caches, to an aligned address; finish_streaming() before others may read it.
+static inline void store_streaming(float* to, F32 value) { _mm256_stream_ps(to, value); }
+static inline void finish_streaming() { _mm_sfence(); }
 
 static inline I32 partial_mask(int64_t count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

@@ -20,6 +20,14 @@ static inline F32 zero() { return _mm512_setzero_ps(); }
 static inline F32 broadcast(float value) { return _mm512_set1_ps(value); }
 static inline F32 load(const float* from) { return _mm512_loadu_ps(from); }
 static inline void store(float* to, F32 value) { _mm512_storeu_ps(to, value); }
+// Past the caches, to an aligned address; finish_streaming() before others may read it.
+#if defined(WEFT_EMULATE_AVX512)
+static inline void store_streaming(float* to, F32 value) { store(to, value); }
+static inline void finish_streaming() {}
+#else
+static inline void store_streaming(float* to, F32 value) { _mm512_stream_ps(to, value); }
+static inline void finish_streaming() { _mm_sfence(); }
+#endif
 
 static inline __mmask16 partial_mask(int64_t count) {
   return count >= 16 ? static_cast<__mmask16>(0xffff)

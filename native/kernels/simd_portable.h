@@ -15,6 +15,8 @@ static inline F32 load(const float* from) {
   return value;
 }
 static inline void store(float* to, F32 value) { __builtin_memcpy(to, &value, sizeof(value)); }
+static inline void store_streaming(float* to, F32 value) { store(to, value); }
+static inline void finish_streaming() {}
 static inline F32 load_partial(const float* from, int64_t count) {
   F32 value = zero();
   for (int64_t lane = 0; lane < count && lane < kLanes; ++lane) value[lane] = from[lane];

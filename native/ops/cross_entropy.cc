@@ -121,6 +121,7 @@ class CrossEntropy final : public Op {
     product.packed_a = shared(args, &Places::features);
     product.out = logit_row(args, 0);
     product.out_stride = logit_stride_;
+    product.streams = true;
     return product;
   }
 

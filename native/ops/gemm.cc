@@ -212,6 +212,7 @@ void GemmWork::multiply(int64_t tile, void* scratch) const {
     work.k = blocks_.size(block);
     work.is_first = block == 0;
     work.is_last = block + 1 == blocks_.count;
+    work.streams = product_.streams;
     work.ahead = ahead_of(tile, block);
     work.a = work.b = own_strips;
     if (product_.packed_a) {

@@ -37,6 +37,7 @@ struct GemmProduct {
   float* out = nullptr;
   uint16_t* out_bf16 = nullptr;  // instead of `out`
   int64_t out_stride = 0;
+  bool streams = false;  // past the caches: `out` is aligned to 64, its stride a multiple of 16
   // Memory of packed_a_bytes() and packed_b_bytes() that pack tiles fill before any other is run. At most one may
   // be null: each tile then packs what it needs of that operand itself, which is best for one much larger than
   // the other and than the caches.
