@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,15 +76,27 @@ class PeerProcess:
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and its living descendants."""
+    """Return a process and its living descendants.
+
+    By the parent that each process names: a process's own list of its children may leave some out while others come
+    and go.
+    """
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            children.setdefault(int(stat_fields(int(folder.name))[1]), []).append(int(folder.name))
     found = [pid]
     for one in found:
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
-            found += [int(child) for child in children.read_text().split()]
+        found += children.get(one, [])
     return found
+
+
+def stat_fields(pid: int) -> list[str]:
+    """Return what the system says of a process after its name: its state, its parent, ..."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor time that all threads of one process have used."""
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    after_name = stat_fields(pid)
     return (int(after_name[11]) + int(after_name[12])) / CLOCK_TICKS_PER_SECOND
