@@ -78,8 +78,8 @@ class PeerProcess:
 def family(pid: int) -> list[int]:
     """Return a process and its living descendants.
 
-    By the parent that each process names: a process's own list of its children may leave some out while others come
-    and go.
+    By the parent that each process names: a process's own list of its children may leave some out while
+    others come and go.
     """
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
