@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
 
 
 def kill_at_random_moments(tmp_path, kills, seed):
-    """Kills the run at random moments until it is through; it must end in the weights of a whole one."""
+    """Kills runs at random moments, `kills` times in all; each must end in the weights of a whole one."""
     random = np.random.default_rng(seed)
     arguments = ("--steps", "40", "--delay", "0.002", "--features", "256")
     begin = time.monotonic()
@@ -187,13 +187,13 @@ def kill_at_random_moments(tmp_path, kills, seed):
     expected, error = whole.communicate(timeout=600)
     assert whole.returncode == 0, error
     whole_s = time.monotonic() - begin
-    done = 0
-    for number in range(kills):
-        folder = tmp_path / f"run-{number}"
+    done = number = 0
+    while done < kills:  # a run may be through before its moment comes
+        folder, number = tmp_path / f"run-{number}", number + 1
         for _ in range(3):
             process = script(folder, *arguments)
             try:
-                output, error = process.communicate(timeout=whole_s * float(random.uniform(0.4, 1.1)))
+                output, error = process.communicate(timeout=whole_s * float(random.uniform(0.3, 1.0)))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
@@ -204,7 +204,6 @@ def kill_at_random_moments(tmp_path, kills, seed):
         output, error = process.communicate(timeout=600)
         assert process.returncode == 0, error
         assert output == expected
-    return done
 
 
 def test_killed_runs_end_in_the_same_weights(tmp_path):
@@ -213,4 +212,4 @@ def test_killed_runs_end_in_the_same_weights(tmp_path):
 
 @pytest.mark.soak
 def test_fifty_killed_runs_end_in_the_same_weights(tmp_path):
-    assert kill_at_random_moments(tmp_path, 50, 1) >= 50
+    kill_at_random_moments(tmp_path, 50, 1)
