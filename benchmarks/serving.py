@@ -63,6 +63,7 @@ class Search:
 def probe(places: Places, search: Search, rate: float, seconds: float, seed: int) -> dict[str, Any]:
     """What came of so many seconds of requests at `rate`."""
     count = max(10, round(rate * seconds))
+    longest = 3 * max(seconds, count / rate)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
         command = [
@@ -75,7 +76,7 @@ def probe(places: Places, search: Search, rate: float, seconds: float, seed: int
             ),
             *("--profile", f"kind=poisson,rate={rate}"),
             *("--constraint", f"kind=max_requests,count={count}"),
-            *("--constraint", f"kind=max_duration,seconds={3 * seconds:g}"),
+            *("--constraint", f"kind=max_duration,seconds={longest:g}"),
             *("--tokenizer", f"kind=hf_auto,model={places.models / MODEL}"),
             *("--data", DATA, "--seed", f"kind=static,value={seed}"),
             *("--output", f"kind=json,path={out}", "--disable-console"),
