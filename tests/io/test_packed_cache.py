@@ -154,6 +154,18 @@ def test_a_changed_model_replaces_its_old_packing(checkpoint: Checkpoint) -> Non
     assert set(key_of(checkpoint).path.parent.iterdir()) == {other_target, new}
 
 
+def test_packings_of_models_that_are_gone_and_of_older_code_are_removed(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    older = write_packed(replace(key_of(checkpoint), version=0), checkpoint, ENTRIES)
+    gone = replace(checkpoint, path=tmp_path / "removed" / "m.gguf")
+    left = write_packed(replace(key_of(checkpoint), identity="gone"), gone, ENTRIES)
+    newer = write_packed(replace(key_of(checkpoint), target="q8", version=9), checkpoint, ENTRIES)
+    new = write_packed(key_of(checkpoint), checkpoint, ENTRIES)
+    assert older is not None and left is not None
+    assert set(key_of(checkpoint).path.parent.iterdir()) == {newer, new}
+
+
 def test_a_model_without_tokenizer_is_kept(checkpoint: Checkpoint) -> None:
     def none() -> Tokenizer:
         raise TokenizerError("it carries no tokenizer")

@@ -8,6 +8,7 @@ import json
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,15 +23,16 @@ class Server:
     """A server; `port` is where it listens."""
 
     def __init__(self, model: Path | str, home: Path, *flags: str | Path, **env: str) -> None:
-        self.log = home / f"serve-{time.monotonic_ns()}.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command("serve", model, "--port", "0", *flags),
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=environment(home, **env),
-                text=True,
-            )
+        # Gone with the server: `home` may be the user's own.
+        self._log_file = tempfile.NamedTemporaryFile(prefix="weft-serve-", suffix=".log")  # noqa: SIM115
+        self.log = Path(self._log_file.name)
+        self.process = subprocess.Popen(
+            command("serve", model, "--port", "0", *flags),
+            stdout=subprocess.PIPE,
+            stderr=self._log_file,
+            env=environment(home, **env),
+            text=True,
+        )
         assert self.process.stdout is not None
         self.introduction = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:(\d+) ", self.introduction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -52,7 +53,9 @@ def _facts() -> dict[str, Any]:
         "memory_bytes": total_memory(),
         "memory_available_bytes": available_memory(),
         "models_folder": str(models_folder()),
+        "models_bytes": _bytes_in(models_folder()),
         "packed_folder": str(packed_folder()) if cache_is_on() else None,
+        "packed_bytes": _bytes_in(packed_folder()),
     }
 
 
@@ -75,6 +78,12 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("kernels", f"{facts['isa']} ({chosen}); this machine has {', '.join(facts['isa_available'])}"),
         ("caches", ", ".join(f"{level} {format_bytes(size)}" for level, size in levels) or "unknown"),
         ("memory", f"{available} free" + (f" of {format_bytes(total)}" if total else "")),
-        ("models", facts["models_folder"]),
-        ("packed weights", facts["packed_folder"] or "not kept (WEFT_CACHE=0)"),
+        ("models", f"{facts['models_folder']}, {format_bytes(facts['models_bytes'])}"),
+        ("packed weights", f"{facts['packed_folder']}, {format_bytes(facts['packed_bytes'])}"
+                           if facts["packed_folder"] else "not kept (WEFT_CACHE=0)"),
     ]  # fmt: skip
+
+
+def _bytes_in(folder: Path) -> int:
+    """What the files in a folder take on disk, 0 where there is none."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())

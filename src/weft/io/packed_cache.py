@@ -16,7 +16,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -172,9 +172,16 @@ def _put_tokenizer(file: BinaryIO, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _drop_stale(key: PackedKey, checkpoint: Checkpoint) -> None:
-    """Remove what was packed from the model's files as they were before they changed."""
+    """Remove what nobody will open again, so that the cache does not grow with every model that was tried.
+
+    That is what was packed from files that are gone, from this model as it was before it changed, and by
+    older packing code.
+    """
+    source = str(checkpoint.path.resolve())
     for path, footer in _footers():
-        if footer["source"] == str(checkpoint.path.resolve()) and footer["key"][0] != key.identity:
+        identity, _, _, version = footer["key"]
+        changed = footer["source"] == source and identity != key.identity
+        if changed or version < key.version or not Path(footer["source"]).exists():
             path.unlink(missing_ok=True)
 
 
@@ -183,7 +190,7 @@ def _footers() -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(packed_folder().glob(f"*{_SUFFIX}")):
         with contextlib.suppress(WeftError, ValueError, KeyError, TypeError, OSError):
             footer = _footer(MappedFile(path))
-            if isinstance(footer["source"], str) and isinstance(footer["key"], list):
+            if isinstance(footer["source"], str) and len(footer["key"]) == len(fields(PackedKey)):
                 yield path, footer
 
 
