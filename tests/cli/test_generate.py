@@ -27,6 +27,10 @@ def test_the_prompt_comes_from_the_flag_a_file_or_stdin(weft: Weft, tiny: Path, 
     assert weft.ok(*run, "-f", "-", stdin="The loom") == expected
     assert weft.ok(*run, "-f", tmp_path / "prompt", env={"WEFT_PROMPT": "other"}) == expected
     assert weft.ok(*run, stdin="The looms") != expected
+    windows = b"\xef\xbb\xbfThe loom\r\nThe loom\r\n"
+    (tmp_path / "windows").write_bytes(windows)
+    expected = weft.ok(*run, "-p", "The loom\nThe loom")
+    assert weft.ok(*run, stdin=windows) == weft.ok(*run, "-f", tmp_path / "windows") == expected
 
 
 def test_prompts_that_are_none(weft: Weft, tiny: Path, tmp_path: Path) -> None:

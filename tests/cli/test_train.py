@@ -96,6 +96,16 @@ def test_exports(weft, run, place, tmp_path):
     assert weft("export", "-m", run).returncode == 2
 
 
+def test_an_export_takes_the_place_of_a_model_alone(weft, run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    for place in (tmp_path / "mine", run):
+        assert "new or empty folder" in weft.fails(2, "export", "-m", run, "--hf", place)
+    assert (tmp_path / "mine" / "letter.txt").exists() and (run / "checkpoints").is_dir()
+    for _ in range(2):
+        weft.ok("export", "-m", run, "--hf", tmp_path / "model")
+
+
 def test_plot(weft, run):
     pytest.importorskip("matplotlib")
     done = weft("plot", run)

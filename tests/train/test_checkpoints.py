@@ -26,8 +26,8 @@ def arrays(step):
     }
 
 
-def save(store, step):
-    store.save(step, arrays(step), {"progress": step})
+def save(store, step, best=None):
+    store.save(step, arrays(step), {"progress": step}, best)
     store.detach()
     store.wait()
 
@@ -38,13 +38,23 @@ def store(tmp_path):
 
 
 def test_the_latest_few_and_the_best_are_kept(store):
-    store.best = 2
     for step in range(1, 6):
-        save(store, step)
+        save(store, step, best=2)
     assert store.steps() == [2, 4, 5]
     step, content = store.newest(pytest.fail)
     assert step == 5 and content.state["progress"] == 5
     assert np.array_equal(content.arrays["a.safetensors"]["w"], np.full((300, 100), 5))
+
+
+def test_the_best_stays_until_a_better_one_is_written(store, monkeypatch):
+    save(store, 1, best=1)
+    save(store, 2, best=1)
+    store.save(3, arrays(3), {}, 1)
+    monkeypatch.setattr("weft.train.checkpoint.store.write_checkpoint", lambda *_: pytest.fail("killed"))
+    store.save(4, arrays(4), {}, 4)
+    with pytest.raises(TrainingError):
+        store.wait()
+    assert store.steps() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "state.json"])

@@ -5,7 +5,14 @@ import dataclasses
 import pytest
 
 from weft.errors import ConfigError
-from weft.train.config import TrainConfig, check_same_run, config_of, read_settings, write_settings
+from weft.train.config import (
+    TrainConfig,
+    check_same_run,
+    config_of,
+    joined_settings,
+    read_settings,
+    write_settings,
+)
 
 
 def test_settings_survive_their_file(tmp_path):
@@ -22,6 +29,22 @@ def test_a_file_may_write_names_as_flags(tmp_path):
     assert read_settings(tmp_path / "empty.yaml") == {}
 
 
+def test_a_file_may_write_flags_and_numbers_as_people_do(tmp_path):
+    """YAML 1.1 takes 5e-5 for a text; editors on Windows write a mark and line ends of their own."""
+    text = "\ufefflearning-rate: 5e-5\r\neps: 1E-8\r\nvocab-size: 300\r\nmax_seq_length: 32\r\n"
+    (tmp_path / "c.yaml").write_bytes(text.encode())
+    expected = {"learning_rate": 5e-5, "eps": 1e-8, "vocabulary_size": 300, "max_seq_length": 32}
+    assert read_settings(tmp_path / "c.yaml") == expected
+
+
+def test_steps_or_epochs_that_are_given_win_over_those_of_a_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("steps: 4\nbatch_size: 2\n")
+    assert joined_settings(tmp_path / "c.yaml", {"epochs": 2.0}) == {"epochs": 2.0, "batch_size": 2}
+    assert joined_settings(tmp_path / "c.yaml", {"seed": 1}) == {"steps": 4, "batch_size": 2, "seed": 1}
+    with pytest.raises(ConfigError, match="got both"):
+        config_of(joined_settings(None, {"epochs": 2.0, "steps": 1}))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -36,6 +59,8 @@ def test_a_file_may_write_names_as_flags(tmp_path):
         ("mask_prompt: 1", "mask_prompt to be bool"),
         ("nesterov: true", "sgd with momentum"),
         ("learning_rate: .nan", "learning_rate"),
+        ("learning_rate: .inf", "learning_rate of at least 0, got inf"),
+        ("epochs: 1e400", "epochs of at least 1e-09, got inf"),
     ],
 )
 def test_errors_name_the_file_and_the_setting(tmp_path, text, message):

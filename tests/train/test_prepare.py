@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 
 import numpy as np
@@ -17,7 +19,7 @@ from weft.train.config import TrainConfig
 from weft.train.data.files import find_files
 from weft.train.master_weights import load_master_weights, split_parts
 from weft.train.origin import open_origin
-from weft.train.prepare import prepare, resume
+from weft.train.prepare import default_folder, prepare, resume
 
 SIZES = """
 preset: gpt2-tiny
@@ -86,6 +88,63 @@ def test_a_resumed_run_ends_in_the_same_bits(texts):
         resume(texts / "run", {"seed": 1}, reference_machinery)
     with pytest.raises(ConfigError, match="holds a run"):
         prepare(settings(texts), reference_machinery)
+
+
+def test_epochs_are_compared_by_their_steps(texts):
+    by_epochs = {"steps": None, "epochs": 0.5}
+    with prepare(settings(texts, **by_epochs), reference_machinery) as trainer:
+        steps = trainer.run().steps
+    with resume(texts / "run", {"epochs": 0.5}, reference_machinery) as trainer:
+        assert trainer.total_steps == steps == trainer.progress.step
+    with pytest.raises(ConfigError, match=f"Expected the {steps} steps that the run began with, got epochs"):
+        resume(texts / "run", {"epochs": 2.0}, reference_machinery)
+    with resume(texts / "run", {}, reference_machinery) as trainer:  # the folder is free again
+        assert trainer.total_steps == steps
+
+
+def test_more_steps_of_a_constant_rate_are_remembered(texts):
+    with prepare(settings(texts, schedule="constant"), reference_machinery) as trainer:
+        assert trainer.run().steps == 6
+    with resume(texts / "run", {"steps": 9, "threads": 2}, reference_machinery) as trainer:
+        next(iter(trainer))
+    with resume(texts / "run", {}, reference_machinery) as trainer:
+        assert trainer.run().steps == 9 and trainer.config.threads is None
+
+
+def test_what_a_try_that_failed_left_is_not_taken(texts, monkeypatch):
+    for text, vocabulary, length in (("first try " * 300, 300, 65), ("second " * 300, 280, 16)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        config = settings(texts, data="-", vocabulary_size=vocabulary, max_seq_length=length, steps=1)
+        with contextlib.suppress(ConfigError), prepare(config, reference_machinery) as trainer:
+            trainer.run()
+    assert (texts / "run" / "stdin.txt").read_text().startswith("second")
+    assert open_checkpoint(texts / "run").tokenizer().vocab_size <= 280
+    with resume(texts / "run", {}, reference_machinery) as trainer:
+        assert trainer.progress.step == 1
+
+
+def test_checkpoints_without_their_settings_are_not_written_over(texts):
+    with prepare(settings(texts, steps=2), reference_machinery) as trainer:
+        trainer.run()
+    (texts / "run" / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"checkpoints of a run whose config\.yaml is gone"):
+        prepare(settings(texts), reference_machinery)
+
+
+def test_a_run_within_its_data_goes_on(texts):
+    within = settings(texts, data=str(texts), out=str(texts / "runs" / "a"), steps=2)
+    with prepare(within, reference_machinery) as trainer:
+        trainer.run()
+    with resume(texts / "runs" / "a", {}, reference_machinery) as trainer:
+        assert trainer.progress.step == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "folder"),
+    [("org/Model-2.5-B", "runs/Model-2.5-B"), ("a/b.gguf", "runs/b"), ("my.yaml", "runs/my")],
+)
+def test_a_run_without_a_folder_has_the_name_of_its_model(model, folder):
+    assert default_folder(TrainConfig(model=model)) == folder
 
 
 LSTM = {"model_type": "lstm", "embedding_size": 8, "hidden_size": 12, "num_hidden_layers": 2}

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -167,6 +168,46 @@ def test_early_stopping_goes_back_to_the_best(tmp_path):
         assert result.reason == "early stop" and result.steps == result.best_step + 4
         assert trainer.evaluate().loss == result.best_loss
     assert (tmp_path / "run" / "checkpoints" / f"step-{result.best_step}").is_dir()
+
+
+def test_a_best_checkpoint_that_is_gone_does_not_hold_up_the_end(tmp_path):
+    class Remover(Callback):
+        def on_step(self, report):
+            if report.validation is not None and not report.is_best:
+                trainer._store.wait()
+                for path in (tmp_path / "run" / "checkpoints").iterdir():
+                    (path / "state.json").write_text("{}")
+
+    recorder = Recorder()
+    settings = {"steps": 400, "eval_every": 2, "patience": 1, "learning_rate": 5.0, "keep_checkpoints": 1}
+    with tiny_trainer(tmp_path / "run", [Remover(), recorder], **settings) as trainer:
+        result = trainer.run()
+    assert result.reason == "early stop" and result.final is not None
+    assert "The result is of the last step" in recorder.warnings[-1]
+
+
+def test_an_error_in_the_loop_of_ones_own_leaves_nothing_open(tmp_path):
+    """Whoever keeps the error keeps the loop's frame, as an interactive session does."""
+    with pytest.raises(LookupError) as kept, tiny_trainer(tmp_path / "run") as trainer:
+        for step in trainer:
+            if step.step == 5:
+                raise LookupError("mine")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not any(thread.name == "weft-data" for thread in threading.enumerate())
+    assert kept.tb is not None and (tmp_path / "run" / "checkpoints" / "step-5").is_dir()
+    with tiny_trainer(tmp_path / "run") as trainer:
+        assert trainer.progress.step == 5
+
+
+def test_a_trainer_that_was_interrupted_can_go_on(tmp_path, whole_run):
+    class Killer(Callback):
+        def on_step(self, report):
+            if report.step == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with tiny_trainer(tmp_path / "run", [Killer()]) as trainer:
+        assert trainer.run().reason == "interrupted"
+        assert trainer.run().weights_sha256 == whole_run
 
 
 def test_samples_come_when_they_are_due(tmp_path):

@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "-f",
     "--file",
     "prompt_file",
-    type=click.File(encoding="utf-8"),
+    type=click.File("rb"),
     help="Read the prompt from a file; - is stdin.",
 )
 @sampling_flags()
@@ -59,8 +59,9 @@ def command(model: str, **values: Any) -> None:
     _generate(model, prompt, engine, settings, values)
 
 
-def read_prompt(prompt: str | None, file: IO[str] | None) -> str:
-    """The prompt from the flag, the file or stdin, without a line end at its end.
+def read_prompt(prompt: str | None, file: BinaryIO | None) -> str:
+    """The prompt from the flag, the file or stdin; of the latter two without a mark of UTF-8 at its start and
+    a line end at its end, and with line ends as models know them, whatever system wrote the text.
 
     Raises a usage error when there is none, or two.
     """
@@ -71,19 +72,15 @@ def read_prompt(prompt: str | None, file: IO[str] | None) -> str:
     if file is None and sys.stdin.isatty():
         raise click.UsageError("Expected a prompt, got none; pass -p TEXT, -f FILE, or pipe it to stdin.")
     try:
-        text = file.read() if file else _stdin_text()
+        text = (file or sys.stdin.buffer).read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise click.ClickException(
             f"Expected a prompt in UTF-8, got other bytes ({error}); convert it."
         ) from error
-    return text.removesuffix("\n").removesuffix("\r")
+    return text.replace("\r\n", "\n").removesuffix("\n")
 
 
-def _stdin_text() -> str:
-    return sys.stdin.buffer.read().decode()
-
-
-def _nearer(prompt: str, file: IO[str]) -> tuple[str | None, IO[str] | None]:
+def _nearer(prompt: str, file: BinaryIO) -> tuple[str | None, BinaryIO | None]:
     """Of a flag and the environment twin of the other the flag."""
     context = click.get_current_context()
     sources = [context.get_parameter_source(name) for name in ("prompt", "prompt_file")]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
 from weft.cli.options import flag, given, setting_flags
-from weft.train.config import TrainConfig, config_of, read_settings
+from weft.train.config import TrainConfig, config_of, joined_settings
 
 
 @click.command("train")
@@ -38,9 +38,7 @@ def command(
     of numbers rather than text. The run folder holds config.yaml, log.jsonl, checkpoints/ and, at the end,
     final/. Ctrl-C saves and leaves; --resume goes on to the same bits.
     """
-    settings = given(TrainConfig, values)
-    if config_path is not None:
-        settings = {**read_settings(config_path), **settings}
+    settings = joined_settings(config_path, given(TrainConfig, values))
     config_of(settings)  # wrong settings are said before anything is opened
     if resume is None and not settings.get("model"):
         raise click.UsageError("Expected a model to train, got none; pass --model, or --resume RUN.")
@@ -56,7 +54,7 @@ def _train(resume: str | None, settings: dict[str, Any], trace_path: str | None,
 
     progress = PlainProgress() if quiet or not sys.stderr.isatty() else RichProgress()
     progress.quiet = quiet
-    with trainer(resume=resume, callbacks=[progress], **settings) as made:
+    with closing(progress), trainer(resume=resume, callbacks=[progress], **settings) as made:
         progress.introduce(made)
         with trace_to(made, trace_path) if trace_path else nullcontext():
             result = made.run()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from weft.train.trainer import Trainer
 
 _LINE_EVERY_S = 10.0
+_BESIDE_NUMBERS = 20  # columns of a bar's line: the slash, at least six of the bar, the time left, and blanks
 
 
 class PlainProgress(Callback):
@@ -29,9 +30,10 @@ class PlainProgress(Callback):
         config, weights = trainer.config, trainer.weights
         count = sum(weight.size for weight in weights.values())
         memory = trainer.memory_bytes
+        what = "vectors" if config.targets or config.max_seq_length == 1 else "tokens"
         self.say(
             f"{config.model}: {count:,} weights to train, {trainer.total_steps:,} steps of about "
-            f"{config.rows_per_step * config.max_seq_length:,} tokens in {config.out}"
+            f"{config.rows_per_step * config.max_seq_length:,} {what} in {config.out}"
             + (f", memory {format_bytes(memory)}" if memory else "")
         )
 
@@ -75,6 +77,9 @@ class PlainProgress(Callback):
         if result.reason == "early stop":
             self.say(f"stopped after {result.steps} steps, as the loss is best after {result.best_step}")
 
+    def close(self) -> None:
+        """Ends what is shown, however the run ended. A second call does nothing."""
+
 
 class RichProgress(PlainProgress):
     """A bar with loss, speed and the time left; what happens besides appears above it."""
@@ -108,15 +113,19 @@ class RichProgress(PlainProgress):
 
     def on_step(self, report: StepReport) -> None:
         self._note(report)
-        self._bar.update(self._task, completed=report.step, numbers=numbers(report))
+        room = self._console.width - _BESIDE_NUMBERS - 2 * len(str(report.total_steps))
+        self._bar.update(self._task, completed=report.step, numbers=fitting_numbers(report, room))
         if report.validation is not None:
             self.say(validation_line(report))
         if report.sample is not None:
             self.say(f"sample: {printable(report.sample)}")
 
     def on_end(self, result: TrainingResult) -> None:
-        self._bar.stop()
+        self.close()
         super().on_end(result)
+
+    def close(self) -> None:
+        self._bar.stop()  # or the terminal would stay without its cursor
 
 
 def numbers(report: StepReport) -> str:
@@ -124,8 +133,25 @@ def numbers(report: StepReport) -> str:
     share = f" ({report.limit_share:.0%} of the limit)" if report.limit_share is not None else ""
     return (
         f"loss {report.loss:.4f} (smoothed {report.smoothed_loss:.4f}), "
-        f"{report.tokens_per_second:,.0f} {'vectors' if report.accuracy is None else 'tokens'}/s{share}"
+        f"{report.tokens_per_second:,.0f} {_unit(report)}/s{share}"
     )
+
+
+def fitting_numbers(report: StepReport, room: int) -> str:
+    """As many of `numbers` as `room` columns hold, the loss in any case."""
+    loss, speed = f"loss {report.loss:.4f}", f"{report.tokens_per_second:,.0f}"
+    share = f" ({report.limit_share:.0%})" if report.limit_share is not None else ""
+    forms = (
+        numbers(report),
+        f"{loss} ({report.smoothed_loss:.4f}), {speed} {_unit(report)}/s{share}",
+        f"{loss} ({report.smoothed_loss:.4f}), {speed}/s",
+        f"{loss}, {speed}/s",
+    )
+    return next((form for form in forms if len(form) <= room), loss)
+
+
+def _unit(report: StepReport) -> str:
+    return "vectors" if report.accuracy is None else "tokens"
 
 
 def step_line(report: StepReport) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weft.errors import UnsupportedError
+from weft.errors import ConfigError, UnsupportedError
 from weft.io.atomic_file import atomic_file
 from weft.io.gguf_export import export_gguf
 from weft.io.hf_writer import write_folder
@@ -18,7 +18,12 @@ from weft.train.master_weights import split_parts
 
 
 def export_folder(model: str, folder: Path, dtype: str = "bfloat16", adapter: str | None = None) -> None:
-    """Writes `model` (see `open_master`) as a Hugging Face folder, which transformers and weft load."""
+    """Writes `model` (see `open_master`) as a Hugging Face folder, which transformers and weft load.
+
+    Raises ConfigError where `folder` holds anything but a model, which it would take the place of.
+    """
+    folder = folder.absolute()
+    _check_place(folder)
     write_master(open_master(model, adapter), folder, dtype)
 
 
@@ -26,6 +31,13 @@ def write_master(master: Master, folder: Path, dtype: str) -> None:
     """Writes weights, configuration and tokenizer as a Hugging Face folder."""
     origin = master.origin
     write_folder(folder, origin.text_files(), split_parts(origin.config, master.weights), dtype)
+
+
+def _check_place(folder: Path) -> None:
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    is_model = (folder / "config.json").is_file() and not any(path.is_dir() for path in inside)
+    if inside and not is_model:
+        raise ConfigError(f"{folder}: expected a new or empty folder, got one in use; choose another one.")
 
 
 def export_gguf_file(model: str, path: Path, kind: str = "f16", adapter: str | None = None) -> None:

@@ -17,7 +17,7 @@ from weft.models.weight_spec import Role
 from weft.runtime import Pool, Weight, WeightPart
 from weft.tasks.model import Model
 from weft.train.adapters import Adapter, fuse
-from weft.train.config import VECTOR_DEFAULTS, TrainConfig, config_of, is_vector_run, read_settings
+from weft.train.config import VECTOR_DEFAULTS, TrainConfig, config_of, is_vector_run, joined_settings
 from weft.train.native_machinery import adapter_settings, native_machinery
 from weft.train.origin import Origin
 from weft.train.prepare import Machinery, default_folder, prepare, resume
@@ -56,12 +56,12 @@ def trainer(
     if it was begun, else a new run. Raises ConfigError, DataError, TrainingError, OutOfMemoryError, and what
     opening the model raises.
     """
-    given = {**(read_settings(config) if config is not None else {}), **settings}
-    if is_vector_run(given):
-        given = {**VECTOR_DEFAULTS, **given}
+    given = joined_settings(config, settings)
     folder = _folder_to_resume(resume, given)
     if folder is not None:
         return _resume(folder, given, callbacks)
+    if is_vector_run(given):
+        given = {**VECTOR_DEFAULTS, **given}
     return prepare(config_of(given), native_machinery, callbacks, sampler_of)
 
 

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from weft.config import QUANT_KINDS, check_choice, check_count, setting
 from weft.errors import ConfigError
+from weft.train.yaml_text import parse_yaml
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "linear", "constant", "wsd")
@@ -252,7 +253,7 @@ def _check_types(config: TrainConfig) -> None:
 
 
 def _check_range(name: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
+    if value is not None and not (low <= value <= high and math.isfinite(value)):
         most = "" if high == _MOST else f" and at most {high:g}"
         raise ConfigError(f"Expected {name} of at least {low:g}{most}, got {value!r}; correct it.")
 
@@ -282,7 +283,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = parse_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: expected a readable file, got: {error.strerror}; check it.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -295,11 +296,32 @@ def read_settings(path: str | Path) -> dict[str, Any]:
             f"{path}: expected lines of `name: value`, got {type(content).__name__}; see --help."
         )
     try:
-        settings = {str(name).replace("-", "_"): value for name, value in content.items()}
+        settings = {_field_name(str(name)): value for name, value in content.items()}
         config_of(settings)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return settings
+
+
+def _field_name(name: str) -> str:
+    """The field that a file names: by its own name, or by its flag, with "-" or "_"."""
+    plain = name.replace("-", "_")
+    for field in dataclasses.fields(TrainConfig):
+        if any(flag.lstrip("-").replace("-", "_") == plain for flag in field.metadata["flags"]):
+            return field.name
+    return plain
+
+
+def joined_settings(path: str | Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` over the settings in the YAML file at `path`, if any. Raises ConfigError.
+
+    Of steps and epochs, each of which takes the place of the other, those given win.
+    """
+    settings = read_settings(path) if path is not None else {}
+    for name, other in (("steps", "epochs"), ("epochs", "steps")):
+        if given.get(name) is not None:
+            settings.pop(other, None)
+    return {**settings, **given}
 
 
 def write_settings(config: TrainConfig) -> str:
@@ -317,11 +339,13 @@ def write_settings(config: TrainConfig) -> str:
 def check_same_run(old: TrainConfig, new: Mapping[str, Any]) -> TrainConfig:
     """The configuration of a resumed run: `old` with those settings of `new` that may change.
 
-    Raises ConfigError naming every setting of `new` that differs and would make it another run.
+    Where `new` has epochs, the steps are left open: they depend on the data. Raises ConfigError naming every
+    setting of `new` that differs and would make it another run.
     """
-    wanted = dataclasses.asdict(config_of({**dataclasses.asdict(old), **new}))
     before = dataclasses.asdict(old)
-    free = CHANGEABLE | ({"steps", "epochs"} if old.schedule == "constant" else set())
+    by_epochs = {"steps": None} if new.get("epochs") is not None else {}
+    wanted = dataclasses.asdict(config_of({**before, **by_epochs, **new}))
+    free = CHANGEABLE | {"epochs"} | ({"steps"} if old.schedule == "constant" else set())
     changed = [name for name in new if wanted[name] != before[name] and name not in free]
     if changed:
         listed = ", ".join(f"{name} ({before[name]!r}, now {wanted[name]!r})" for name in sorted(changed))

@@ -58,13 +58,17 @@ class Origin:
         return TextFiles(self.settings, self.tokenizer, self.chat_template, self.generation_config)
 
 
-def open_origin(config: TrainConfig, files: DataFiles, folder: Path) -> Origin:
+def open_origin(config: TrainConfig, files: DataFiles, folder: Path, is_new: bool = False) -> Origin:
     """The model that `config` names. A tokenizer that it trains on `files` is kept in the run's `folder`.
 
-    Raises ConfigError, ModelNotFoundError, ModelFileError, DataError.
+    is_new: whether the run begins now, so that a tokenizer there is not its own. Raises ConfigError,
+    ModelNotFoundError, ModelFileError, DataError.
     """
     settings = scratch_settings(config.model)
-    origin = _from_files(config) if settings is None else _from_scratch(config, settings, files, folder)
+    if settings is None:
+        origin = _from_files(config)
+    else:
+        origin = _from_scratch(config, settings, _scratch_tokenizer(config, files, folder, is_new))
     longest = origin.config.max_context
     if config.max_seq_length > longest:
         raise ConfigError(
@@ -86,10 +90,10 @@ def _from_files(config: TrainConfig) -> Origin:
     )
 
 
-def _from_scratch(config: TrainConfig, sizes: dict[str, Any], files: DataFiles, folder: Path) -> Origin:
-    if config.lora:
-        raise ConfigError("Expected a trained model under an adapter, got one from scratch; leave lora out.")
-    tokenizer, template = _scratch_tokenizer(config, files, folder)
+def _from_scratch(
+    config: TrainConfig, sizes: dict[str, Any], tokenizer_and_template: tuple[Tokenizer, str | None]
+) -> Origin:
+    tokenizer, template = tokenizer_and_template
     settings = {**sizes, "vocab_size": sizes.get("vocab_size", tokenizer.vocab_size)}
     if settings["vocab_size"] < tokenizer.vocab_size:
         raise ConfigError(
@@ -102,7 +106,11 @@ def _from_scratch(config: TrainConfig, sizes: dict[str, Any], files: DataFiles, 
     return Origin(normalized, read_config(normalized), tokenizer, template, {}, None)
 
 
-def _scratch_tokenizer(config: TrainConfig, files: DataFiles, folder: Path) -> tuple[Tokenizer, str | None]:
+def _scratch_tokenizer(
+    config: TrainConfig, files: DataFiles, folder: Path, is_new: bool
+) -> tuple[Tokenizer, str | None]:
+    if config.lora:
+        raise ConfigError("Expected a trained model under an adapter, got one from scratch; leave lora out.")
     kept = folder / _TOKENIZER
     if config.tokenizer is not None:
         path = Path(config.tokenizer)
@@ -110,7 +118,7 @@ def _scratch_tokenizer(config: TrainConfig, files: DataFiles, folder: Path) -> t
             return load_own_tokenizer(path.read_text(encoding="utf-8")), None
         checkpoint = open_checkpoint(resolve(config.tokenizer))
         return checkpoint.tokenizer(), checkpoint.chat_template
-    if not kept.is_file():
+    if is_new or not kept.is_file():
         made = train_tokenizer(files.train, config.vocabulary_size)
         write_atomically(kept, made.to_json().encode())
     return load_own_tokenizer(kept.read_text(encoding="utf-8")), None

@@ -73,6 +73,11 @@ def prepare(
             f"{path}: expected an empty folder, got one that holds a run; go on with it by --resume, or "
             "choose another one."
         )
+    if (path / "checkpoints").is_dir():
+        raise ConfigError(
+            f"{path}: expected an empty folder, got one with checkpoints of a run whose config.yaml is gone; "
+            "choose another one."
+        )
     if (path / "config.json").is_file():
         raise ConfigError(
             f"{path}: expected an empty folder, got one that holds a model; choose another one."
@@ -98,18 +103,37 @@ def resume(
     folder = RunFolder(path)
 
     def go_on() -> Trainer:
-        config = check_same_run(folder.read_config(), changes)
-        config = dataclasses.replace(config, out=str(path))
+        old = folder.read_config()
+        config = dataclasses.replace(check_same_run(old, changes), out=str(path))
         trainer = _assemble(config, folder, make_machinery, callbacks, make_sampler)
-        trainer.resume()
+        try:
+            _keep_steps(folder, old, trainer.total_steps)
+            trainer.resume()
+        except BaseException:
+            trainer.close()
+            raise
         return trainer
 
     return _closing_on_error(folder, go_on)
 
 
+def _keep_steps(folder: RunFolder, old: TrainConfig, steps: int) -> None:
+    """Notes another number of steps in config.yaml, where the run may have one. Raises ConfigError."""
+    if steps == old.steps:
+        return
+    if old.schedule != "constant":
+        raise ConfigError(
+            f"Expected the {old.steps} steps that the run began with, got epochs of {steps} steps; leave "
+            "epochs out, or start a new run in another folder."
+        )
+    folder.begin(dataclasses.replace(old, steps=steps))
+
+
 def default_folder(config: TrainConfig) -> str:
     """Where a run goes that names no folder."""
-    return str(Path("runs") / (Path(config.model).stem or "run"))
+    path = Path(config.model)
+    name = path.stem if path.suffix.lower() in (".gguf", ".yaml", ".yml", ".json") else path.name
+    return str(Path("runs") / (name or "run"))
 
 
 def _closing_on_error(folder: RunFolder, make: Callable[[], Trainer]) -> Trainer:
@@ -131,8 +155,9 @@ def _assemble(
         from weft.train.vectors import assemble_vectors  # which is built from parts of this module
 
         return assemble_vectors(config, folder, callbacks)
-    files = find_files(config.data, folder.path)
-    origin = open_origin(config, files, folder.path)
+    is_new = not RunFolder.holds_run(folder.path)
+    files = find_files(config.data, folder.path, is_new)
+    origin = open_origin(config, files, folder.path, is_new)
     settings = DataSettings(config.max_seq_length, config.mask_prompt, config.valid_share, config.seed)
     vocabulary = origin.config.vocabulary_size
     data = load_dataset(files, origin.tokenizer, origin.template(), vocabulary, settings)
@@ -146,7 +171,7 @@ def _assemble(
                 f"{data.train.num_cut} tokens of examples beyond max_seq_length {config.max_seq_length} are "
                 "left out; raise it to train on them."
             )
-    if not RunFolder.holds_run(folder.path):
+    if is_new:
         folder.begin(config)
     board = [TensorBoardWriter(folder.path / "tensorboard")] if config.tensorboard else []
     return Trainer(config, parts, folder, [*callbacks, *board])

@@ -9,6 +9,7 @@ from weft.errors import ConfigError
 from weft.io.model_config import normalized_config
 from weft.models.config import Settings
 from weft.models.registry import read_config
+from weft.train.yaml_text import parse_yaml
 
 _GPT2 = {
     "model_type": "gpt2",
@@ -78,7 +79,7 @@ def scratch_settings(model: str) -> dict[str, Any] | None:
     import yaml
 
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: expected a model's configuration, got: {error}; correct it.") from error
     if not isinstance(settings, dict):

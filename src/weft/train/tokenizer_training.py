@@ -10,6 +10,7 @@ from weft.io.chat_template import ChatTemplate
 from weft.io.tokenizer import SpecialTokens, Tokenizer
 from weft.train.data.examples import read_examples
 from weft.train.data.files import DataFile
+from weft.train.data.text_parts import text_parts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as RawTokenizer
@@ -40,7 +41,8 @@ def train_tokenizer(files: Iterable[DataFile], vocabulary_size: int) -> Tokenize
         show_progress=False,
     )
     no_template: ChatTemplate | None = None
-    texts = (example.text for file in files for example in read_examples(file, no_template))
+    examples = (example for file in files for example in read_examples(file, no_template))
+    texts = (part for example in examples for part in text_parts(example.text))
     raw.train_from_iterator(texts, trainer)
     return _with_end(raw)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from weft.errors import ConfigError, TrainingError
 from weft.tracer import Tracer
-from weft.train.checkpoint.files import CheckpointContent
+from weft.train.checkpoint.files import CheckpointContent, read_checkpoint
 from weft.train.checkpoint.store import CheckpointStore
 from weft.train.config import TrainConfig
 from weft.train.data.batches import BatchSource, Prefetcher
@@ -127,6 +128,10 @@ class Trainer:
         return self.finish()
 
     def __iter__(self) -> Iterator[StepReport]:
+        self._loop = self._steps()
+        return self._loop
+
+    def _steps(self) -> Generator[StepReport, None, None]:
         self.reason = "interrupted"
         progress = self.progress
         self._last_save = time.perf_counter(), self._store.seconds
@@ -160,7 +165,7 @@ class Trainer:
         """Writes the result of a run that is done; of one that was interrupted only where it stands."""
         final = None
         if self.reason == "early stop" and self.progress.best_step is not None:
-            self._load_weights(self._store.path(self.progress.best_step))
+            self._load_best(self._store.path(self.progress.best_step))
         if self.reason != "interrupted":
             self._parts.export(self.folder.final)
             final = self.folder.final
@@ -187,8 +192,7 @@ class Trainer:
         step = self.progress.step
         arrays = {WEIGHTS_FILE: self.weights, _OPTIMIZER_FILE: self._parts.optimizer.state}
         state = {"progress": self.progress.state(), "data": self._parts.data_key, "seed": self.config.seed}
-        self._store.best = self.progress.best_step
-        self._store.save(step, arrays, state)
+        self._store.save(step, arrays, state, self.progress.best_step)
         self._saved_step = step
         return self._store.path(step)
 
@@ -198,9 +202,15 @@ class Trainer:
             self._least_row_seconds = self._parts.least_seconds()
 
     def close(self) -> None:
-        """Gives back threads and memory, and the folder to other processes. A second call does nothing."""
-        self._parts.close()
-        self.folder.close()
+        """Saves and ends a loop that an error left open; gives back threads and memory, and the folder to
+        other processes. A second call does nothing.
+        """
+        try:
+            if self._loop is not None and inspect.getgeneratorstate(self._loop) != inspect.GEN_RUNNING:
+                self._loop.close()
+        finally:
+            self._parts.close()
+            self.folder.close()
 
     def __enter__(self) -> Trainer:
         return self
@@ -208,6 +218,7 @@ class Trainer:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    _loop: Generator[StepReport, None, None] | None = None  # the one begun last
     _least_row_seconds: float | None = None
     _last_save = 0.0, 0.0  # when, and the seconds that checkpoints had taken by then
     _saved_step: int | None = None
@@ -306,10 +317,13 @@ class Trainer:
         self.progress = Progress.of(content.state["progress"])
         self._saved_step = self.progress.step
 
-    def _load_weights(self, checkpoint: Path) -> None:
-        from weft.train.checkpoint.files import read_checkpoint
-
-        _copy(read_checkpoint(checkpoint).arrays[WEIGHTS_FILE], self.weights, "weights")
+    def _load_best(self, checkpoint: Path) -> None:
+        try:
+            content = read_checkpoint(checkpoint)
+        except TrainingError as error:
+            self._warn(f"{error} The result is of the last step.")
+            return
+        _copy(content.arrays[WEIGHTS_FILE], self.weights, "weights")
 
     def _save_if_whole(self) -> None:
         if self._whole and self.progress.step and self._saved_step != self.progress.step:

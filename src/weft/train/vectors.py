@@ -43,14 +43,15 @@ if TYPE_CHECKING:
 
 def assemble_vectors(config: TrainConfig, folder: RunFolder, callbacks: Sequence[Callback]) -> Trainer:
     """A trainer of a perceptron on vectors. Raises ConfigError, DataError, OutOfMemoryError."""
-    data = _read_data(config, folder)
+    is_new = not RunFolder.holds_run(folder.path)
+    data = _read_data(config, folder, is_new)
     model = VectorConfig(data.train.inputs, data.train.targets, _hidden(config))
     steps = config.steps or max(1, math.ceil((config.epochs or 1.0) * len(data.train) / config.rows_per_step))
     config = dataclasses.replace(config, steps=steps, epochs=None)
     weights = initial_vector_weights(model, config.seed)
     machinery = machinery_of(config, vector_plans(config, model), weights, config.rows_per_slice)
     parts = _training_parts(config, data, model, machinery)
-    if not RunFolder.holds_run(folder.path):
+    if is_new:
         folder.begin(config)
     board = [TensorBoardWriter(folder.path / "tensorboard")] if config.tensorboard else []
     return Trainer(config, parts, folder, [*callbacks, *board])
@@ -68,8 +69,8 @@ class _VectorData:
     key: str
 
 
-def _read_data(config: TrainConfig, folder: RunFolder) -> _VectorData:
-    files = find_files(config.data, folder.path)
+def _read_data(config: TrainConfig, folder: RunFolder, is_new: bool) -> _VectorData:
+    files = find_files(config.data, folder.path, is_new)
     columns = Columns(config.inputs, config.targets)
     table = read_vectors(files.train, columns)
     if not table.targets:

@@ -14,6 +14,7 @@ from weft.train.data.dataset import DataSettings, load_dataset
 from weft.train.data.files import find_files
 from weft.train.data.slices import make_slices
 from weft.train.data.split import permutation
+from weft.train.data.text_parts import text_parts
 
 TOKENIZER = byte_tokenizer()
 
@@ -131,6 +132,40 @@ def test_of_few_documents_the_end_is_held_out(texts):
     data = load(texts, valid_share=0.3)
     assert data.valid is not None and len(data.valid) >= 1
     assert data.train.begin.min() == 0
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(4, 0), (10, 1), (16, 2)])
+def test_of_few_examples_whole_ones_are_held_out_or_none(tmp_path, count, held_out):
+    """The end of an answer is what a model must learn."""
+    write_chats(tmp_path / "chats.jsonl", [5] * count)
+    template = ChatTemplate.of(CHAT_TEMPLATE, TOKENIZER)
+    data = load(
+        tmp_path / "chats.jsonl", template, max_seq_length=128, valid_share=0.06 if count > 9 else 0.1
+    )
+    assert (0 if data.valid is None else len(data.valid.begin)) == held_out
+    ends = data.train.begin + data.train.size
+    assert len(ends) == count - held_out and (data.train.data.tokens[ends] == END).all()
+
+
+def test_a_long_text_in_parts_has_the_tokens_of_the_whole(tmp_path, monkeypatch):
+    texts = ["one two\nthree  four\n\n\nfive\n" * 40, "word " * 100, "織" * 200, "x" * 30]
+    lines = [{"text": text} for text in texts]
+    lines += [{"prompt": text, "completion": text[:150]} for text in texts]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    whole = load(tmp_path / "d.jsonl", mask_prompt=True).train.data
+    monkeypatch.setattr("weft.train.data.tokenize.text_parts", lambda text: text_parts(text, 20))
+    monkeypatch.setenv("WEFT_HOME", str(tmp_path / "home"))
+    parts = load(tmp_path / "d.jsonl", mask_prompt=True).train.data
+    for name in ("tokens", "trained", "starts", "keep_whole"):
+        assert np.array_equal(getattr(whole, name), getattr(parts, name)), name
+
+
+def test_parts_of_a_text_end_where_lines_or_words_do():
+    text = "a line\n" * 30 + "word " * 40 + "x" * 100
+    parts = text_parts(text, 20)
+    assert "".join(parts) == text and all(20 <= len(part) <= 40 for part in parts[:-1])
+    assert parts[0].endswith("line\n") and " word" in [part[:5] for part in parts]
+    assert text_parts("") == [""] and text_parts("short") == ["short"]
 
 
 def test_a_vocabulary_that_does_not_fit_is_refused(texts):

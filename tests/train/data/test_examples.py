@@ -65,6 +65,22 @@ def test_csv_rows_with_quoted_lines():
     assert "line 4" in second.place
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_any_system(end):
+    table = end.join(["text", "a", '"b', 'c"', ""]).encode()
+    assert [example.text for example in read(b"\xef\xbb\xbf" + table, ".csv")] == ["a", f"b{end}c"]
+    if end != "\r":
+        lines = end.join(['{"text": "a"}', "", '{"text": "b"}']).encode()
+        assert [example.text for example in read(b"\xef\xbb\xbf" + lines)] == ["a", "b"]
+
+
+def test_a_line_is_read_when_its_turn_comes():
+    examples = read_examples(DataFile(Path("d.jsonl"), ".jsonl", b'{"text": "a"}\nbroken'), None)
+    assert next(examples).text == "a"
+    with pytest.raises(DataError, match=r"d\.jsonl, line 2"):
+        next(examples)
+
+
 @pytest.mark.parametrize(
     ("content", "format", "message"),
     [
@@ -78,6 +94,8 @@ def test_csv_rows_with_quoted_lines():
         (b"fine\nbroken \xff here", ".txt", "line 2: expected text in UTF-8, got byte 0xff at offset 12"),
         ("hi".encode("utf-16"), ".txt", "got UTF-16"),
         ("text\na,b\n", ".csv", "line 2: expected 1 columns"),
+        (b'{"text": "a"}\n{"text": "\xff"}', ".jsonl", "line 2: .*got byte 0xff at offset 24"),
+        ("{}".encode("utf-16"), ".jsonl", "got UTF-16"),
     ],
 )
 def test_errors_name_file_and_line(content, format, message):

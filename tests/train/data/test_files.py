@@ -38,6 +38,13 @@ def test_a_folder_without_splits_gives_all_that_is_read(tmp_path):
     assert sorted(paths(find_files([str(tmp_path)]).train)) == ["a.csv", "z.txt"]
 
 
+def test_of_a_folder_hidden_files_and_runs_are_left_out(tmp_path):
+    for name in ("A.TXT", ".venv/names.txt", ".hidden.txt", "runs/a/log.jsonl", "runs/a/config.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert paths(find_files([str(tmp_path)]).train) == ["A.TXT"]
+
+
 @pytest.mark.parametrize(("content", "format"), [(b'{"text": "a"}\n', ".jsonl"), (b"plain", ".txt")])
 def test_stdin_is_text_or_json_lines(monkeypatch, content, format):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -49,6 +56,9 @@ def test_stdin_is_kept_for_the_next_time(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"once")))
     contents = [find_files(["-"], tmp_path).train[0].read() for _ in range(2)]
     assert contents == [b"once", b"once"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "new"}')))
+    (file,) = find_files(["-"], tmp_path, is_new=True).train
+    assert [path.name for path in tmp_path.iterdir()] == [file.path.name] == ["stdin.jsonl"]
 
 
 def test_the_standard_library_is_at_hand():

@@ -21,7 +21,7 @@ _LEFTOVER = re.compile(r"\.step-\d+\.\d+\.part")
 
 
 class CheckpointStore:
-    """The folder `checkpoints/` of a run. `keep` of the latest ones stay, and the one of step `best`.
+    """The folder `checkpoints/` of a run. `keep` of the latest ones stay, and the best.
 
     For one thread, which trains; writing is done by another.
     """
@@ -29,7 +29,7 @@ class CheckpointStore:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
         self.keep = keep
-        self.best: int | None = None
+        self._best: int | None = None
         self._snapshots: list[Snapshot] = []
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -60,13 +60,21 @@ class CheckpointStore:
         """The folder of the checkpoint of a step."""
         return self.folder / f"step-{step}"
 
-    def save(self, step: int, arrays: Mapping[str, Mapping[str, Array]], state: Mapping[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        arrays: Mapping[str, Mapping[str, Array]],
+        state: Mapping[str, Any],
+        best: int | None = None,
+    ) -> None:
         """Begins to write a checkpoint of `arrays`, by file name; call `detach` before they change.
 
-        Waits for the one before it. Raises TrainingError when that could not be written.
+        best: the step whose checkpoint is the best, and stays. Waits for the one before it. Raises
+        TrainingError when that could not be written.
         """
         begin = time.perf_counter()
         self.wait()
+        self._best = best  # not before: the last one's writer still knows the best of its time
         snapshots = {name: Snapshot(content) for name, content in arrays.items()}
         self._snapshots = list(snapshots.values())
         self._thread = threading.Thread(
@@ -120,7 +128,7 @@ class CheckpointStore:
             self._writing += time.thread_time() - begin
 
     def _prune(self) -> None:
-        kept = {*self.steps()[-self.keep :], self.best}
+        kept = {*self.steps()[-self.keep :], self._best}
         for step in self.steps():
             if step not in kept:
                 with contextlib.suppress(OSError):

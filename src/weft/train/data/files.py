@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import glob
+import io
+import os
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from weft.errors import DataError
 from weft.io.atomic_file import write_atomically
@@ -34,10 +37,15 @@ class DataFile:
 
     def read(self) -> bytes:
         """Its bytes. Raises DataError when it cannot be read."""
+        with self.open() as stream:
+            return stream.read()
+
+    def open(self) -> BinaryIO:
+        """Its bytes as a stream, to be closed. Raises DataError when it cannot be read."""
         if self.content is not None:
-            return self.content
+            return io.BytesIO(self.content)
         try:
-            return self.path.read_bytes()
+            return open(self.path, "rb")
         except OSError as error:
             raise DataError(
                 f"{self.path}: expected a readable file, got: {error.strerror}; check its permissions."
@@ -53,25 +61,27 @@ class DataFiles:
     test: list[DataFile] = field(default_factory=list)
 
 
-def find_files(data: Sequence[str], keep: Path | None = None) -> DataFiles:
+def find_files(data: Sequence[str], keep: Path | None = None, is_new: bool = False) -> DataFiles:
     """The files that `data` names, each a path, a glob, "-" or "stdlib".
 
-    keep: a folder that holds what came on stdin, for the next time; without it stdin is read anew.
+    keep: a folder that holds what came on stdin, for the next time, unless the run there `is_new`: then what
+    an earlier try left is not looked at.
 
     A folder with train.jsonl (or .txt, .csv, .parquet) gives its splits, any other one all files under it
-    that weft reads. Raises DataError when something is not there, empty, or of another kind.
+    that weft reads, but for hidden ones and what runs wrote there. Raises DataError when something is not
+    there, empty, or of another kind.
     """
     if not data:
         raise DataError(f"Expected data to train on, got none; pass --data with {_FORMS}.")
     files = DataFiles()
     for name in data:
-        _add(files, name, keep)
+        _add(files, name, keep, is_new)
     return files
 
 
-def _add(files: DataFiles, name: str, keep: Path | None) -> None:
+def _add(files: DataFiles, name: str, keep: Path | None, is_new: bool) -> None:
     if name == STDIN:
-        files.train.append(_standard_input(keep))
+        files.train.append(_standard_input(keep, is_new))
     elif name == STDLIB and not Path(name).exists():
         files.train += standard_library()
     elif Path(name).is_dir():
@@ -96,12 +106,28 @@ def _add_folder(files: DataFiles, folder: Path) -> None:
             if file is not None:
                 getattr(files, split).append(file)
         return
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES and path.is_file()]
+    found = sorted(_readable(folder))
     if not found:
         raise DataError(
             f"{folder}: expected files of {', '.join(SUFFIXES)} in the folder, got none; name another one."
         )
     files.train += [_file(path) for path in found]
+
+
+def _readable(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        here = Path(place)
+        folders[:] = [name for name in folders if not name.startswith(".") and not _is_run(here / name)]
+        for path in (here / name for name in names if not name.startswith(".")):
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                yield path
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a run was begun there: its log is no text to learn."""
+    return (folder / "config.yaml").is_file() and any(
+        (folder / name).is_file() for name in ("log.jsonl", ".lock")
+    )
 
 
 def _split_file(folder: Path, split: str) -> DataFile | None:
@@ -119,11 +145,12 @@ def _file(path: Path) -> DataFile:
     return DataFile(path, ".txt")
 
 
-def _standard_input(keep: Path | None) -> DataFile:
-    if keep is not None:
-        for kept in (keep / "stdin.txt", keep / "stdin.jsonl"):
-            if kept.is_file():
-                return _file(kept)
+def _standard_input(keep: Path | None, is_new: bool) -> DataFile:
+    for kept in () if keep is None else (keep / "stdin.txt", keep / "stdin.jsonl"):
+        if is_new:
+            kept.unlink(missing_ok=True)
+        elif kept.is_file():
+            return _file(kept)
     content = sys.stdin.buffer.read()
     if not content.strip():
         raise DataError("Expected data on stdin, got none; pipe text or JSON lines to it.")

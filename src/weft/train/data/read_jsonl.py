@@ -8,12 +8,12 @@ from typing import Any
 
 from weft.errors import DataError
 from weft.train.data.files import DataFile
-from weft.train.data.read_text import decode
+from weft.train.data.read_text import read_lines
 
 
 def read_jsonl(file: DataFile) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and record of each line that is not blank. Raises DataError with the line that is not JSON."""
-    for number, line in enumerate(decode(file.read(), str(file.path)).split("\n"), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue
         place = f"{file.path}, line {number}"

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import csv
-import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from weft.errors import DataError, UnsupportedError
 from weft.train.data.files import DataFile
-from weft.train.data.read_text import decode
+from weft.train.data.read_text import read_lines
 
 _FIELD_LIMIT = 1 << 28
+_BARE_RETURN = re.compile(r"(?<=\r)(?!\n|\Z)")  # ends a line in files of old spreadsheets
 
 
 def read_csv(file: DataFile) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and record of each row; the first line names the columns. Raises DataError with the line."""
     # The module's own limit is for all of the process, and far below a document's length.
     csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
-    rows = csv.DictReader(io.StringIO(decode(file.read(), str(file.path)), newline=""), strict=True)
+    lines = (part for line in read_lines(file) for part in _BARE_RETURN.split(line))
+    rows = csv.DictReader(lines, strict=True)
     try:
         for row in rows:
             place = f"{file.path}, line {rows.line_num}"

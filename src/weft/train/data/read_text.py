@@ -21,20 +21,32 @@ def read_text(file: DataFile) -> Iterator[Example]:
         if file.lenient:
             return
         raise
-    if text.strip():
+    if text and not text.isspace():
         yield Example(text, str(file.path))
 
 
-def decode(content: bytes, name: str) -> str:
-    """`content` as text, without a mark of UTF-8 at its start. Raises DataError with its line."""
+def read_lines(file: DataFile) -> Iterator[str]:
+    """The lines of a file with their ends, one at a time, so that it may be of any size. Raises DataError."""
+    begin = 0
+    with file.open() as stream:
+        for number, line in enumerate(stream, start=1):
+            yield decode(line, str(file.path), number, begin)
+            begin += len(line)
+
+
+def decode(content: bytes, name: str, line: int = 1, begin: int = 0) -> str:
+    """What a file has from `line` and byte `begin` on as text, without a mark of UTF-8 at the file's start.
+
+    Raises DataError with the line.
+    """
     for mark, encoding in _OTHER_MARKS.items():
-        if content.startswith(mark):
+        if begin == 0 and content.startswith(mark):
             raise DataError(f"{name}: expected text in UTF-8, got {encoding}; convert it to UTF-8.")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8" if begin else "utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line += content.count(b"\n", 0, error.start)
         raise DataError(
             f"{name}, line {line}: expected text in UTF-8, got byte 0x{content[error.start]:02x} at "
-            f"offset {error.start}; convert it to UTF-8."
+            f"offset {begin + error.start}; convert it to UTF-8."
         ) from error

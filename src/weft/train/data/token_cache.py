@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ from weft.train.data.tokenize import TokenDocument, tokenize
 from weft.types import Array
 
 # Changes whenever the same files would give other tokens.
-_VERSION = 1
+_VERSION = 2
+_READ_BYTES = 8 << 20
 _KINDS = {"tokens": ("I32", np.int32), "trained": ("U8", np.uint8)}
 _DOCUMENT_KINDS = {"starts": ("I64", np.int64), "keep_whole": ("U8", np.uint8)}
 
@@ -94,9 +96,11 @@ def content_key(
     settings += [tokenizer.special.bos_id, list(tokenizer.special.eos_ids)]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for file in files:
-        content = file.read()
-        digest.update(f"\0{file.format}\0{len(content)}\0".encode())
-        digest.update(content)
+        with file.open() as stream:
+            digest.update(f"\0{file.format}\0{stream.seek(0, os.SEEK_END)}\0".encode())
+            stream.seek(0)
+            while block := stream.read(_READ_BYTES):
+                digest.update(block)
     return digest.hexdigest()[:32]
 
 
