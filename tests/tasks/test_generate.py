@@ -137,7 +137,10 @@ BAD_SETTINGS: list[dict[str, object]] = [
     {"stop_token_ids": [VOCABULARY]},
     {"logit_bias": {VOCABULARY: 1.0}},
     {"logit_bias": {1: float("inf")}},
+    {"logit_bias": {1: 1e39}},  # infinite in float32
     {"repetition_penalty": 0.0},
+    {"repetition_penalty": 1e-300},  # zero in float32
+    {"top_p": 1e-300},
     {"temprature": 1.0},
     {"ignore_eos": 1},
 ]
@@ -148,6 +151,24 @@ def test_bad_settings_are_refused(tiny: weft.Model, settings: dict[str, object])
     with pytest.raises(ConfigError, match=r"Expected .* got"):
         tiny.generate(PROMPT, **settings)
     assert tiny.engine.scheduler.idle
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-5, 100.0])
+@pytest.mark.parametrize("penalty", [1e-6, 100.0])
+@pytest.mark.parametrize("bias", [1e30, -1e30])
+def test_extreme_settings_draw(tiny: weft.Model, temperature: float, penalty: float, bias: float) -> None:
+    """None of them makes an infinite logit, which would end the step of all requests."""
+    settings = {"top_p": 1e-6, "top_k": 0, "presence_penalty": -100.0, "frequency_penalty": -100.0}
+    out = tiny.generate(
+        PROMPT,
+        max_tokens=8,
+        ignore_eos=True,
+        temperature=temperature,
+        repetition_penalty=penalty,
+        logit_bias=dict.fromkeys(range(VOCABULARY), bias),
+        **settings,
+    )[0]
+    assert len(out.token_ids) == 8
 
 
 def test_half_a_character_is_never_shown(tiny: weft.Model) -> None:

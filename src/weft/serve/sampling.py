@@ -15,15 +15,18 @@ MAX_ALTERNATIVES = 20
 MAX_STOP_STRINGS = 16
 MAX_STOP_BYTES = 1024
 MAX_LOGIT_BIAS = 1024
+MAX_BIAS = 1e30
 _SEED_LIMIT = 1 << 64
 _PRIORITY_LIMIT = 1 << 31
 
-# Lowest and highest value of each number, and whether the lowest itself is left out.
+# Lowest and highest value of each number, and whether the lowest itself is left out. Those that sampling
+# computes with are far from what overflows or vanishes in float32, however they are combined: a step is of
+# many requests, and an error ends them all.
 RANGES = {
     "temperature": (0.0, 100.0, False),
-    "top_p": (0.0, 1.0, True),
+    "top_p": (1e-6, 1.0, False),
     "min_p": (0.0, 1.0, False),
-    "repetition_penalty": (0.0, 100.0, True),
+    "repetition_penalty": (1e-6, 100.0, False),
     "presence_penalty": (-100.0, 100.0, False),
     "frequency_penalty": (-100.0, 100.0, False),
     "timeout": (0.0, 7 * 86400.0, True),  # seconds
@@ -228,4 +231,11 @@ def _logit_bias(bias: object) -> dict[int, float] | None:
         )
     for number in bias:
         _check_range("a token id of logit_bias", number, 0, (1 << 31) - 1)
-    return {number: _number("a value of logit_bias", value) for number, value in bias.items()}
+    values = {number: _number("a value of logit_bias", value) for number, value in bias.items()}
+    largest = max(values.values(), key=abs)
+    if abs(largest) > MAX_BIAS:
+        raise ConfigError(
+            f"Expected values of logit_bias from {-MAX_BIAS:g} to {MAX_BIAS:g}, got {largest:g}; "
+            "choose one in between."
+        )
+    return values
