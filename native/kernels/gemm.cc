@@ -32,8 +32,11 @@ constexpr int64_t kTileSums = kTileRows * kTileColumns;
 template <int kRows, int kVectors>
 using Sums = F32[kRows][kVectors];
 
-// Where a tile of C goes: its first element in each array, and how many columns exist.
+// Where a tile of C goes: its first element in each array, and how many columns exist; and more inputs of it.
 struct Place {
+  const uint8_t* more_a;
+  const uint8_t* more_b;
+  int64_t more_k;
   float* sums;
   const float* bias;
   const float* addend;
@@ -100,6 +103,7 @@ void multiply_strips(const GemmTile& tile, const uint8_t* a, const uint8_t* b, c
       sums[row][vector] = tile.is_first ? zero() : load(place.sums + row * kTileColumns + vector * kLanes);
   add_products<kForm, kRows, kVectors>(a, b, tile.k, sums);
   if (tile.is_last) {
+    if (place.more_k > 0) add_products<kForm, kRows, kVectors>(place.more_a, place.more_b, place.more_k, sums);
     if (place.columns >= kVectors * kLanes) return write_whole<kRows, kVectors>(tile, place, sums);
     return write_part<kRows, kVectors>(tile, place, sums);
   }
@@ -158,7 +162,6 @@ class AheadLines {
 // next strip of B is fetched.
 template <GemmForm kForm>
 void multiply_tile(const GemmTile& tile) {
-  const int64_t a_bytes = gemm_strip_bytes(kForm, kTileRows, tile.k);
   const int64_t b_bytes = gemm_strip_bytes(kForm, kTileColumns, tile.k);
   const int64_t a_strips = (tile.rows + kTileRows - 1) / kTileRows;
   const int64_t most = kRowsInCache / kTileRows, parts = (a_strips + most - 1) / most;
@@ -166,12 +169,17 @@ void multiply_tile(const GemmTile& tile) {
   for (int64_t part = 0; part < parts; ++part) {
     const int64_t first = part * a_strips / parts, last = (part + 1) * a_strips / parts;
     for (int64_t column = 0; column < tile.columns; column += kTileColumns) {
-      const uint8_t* b = tile.b + column / kTileColumns * b_bytes;
+      const uint8_t* b = tile.b + column / kTileColumns * tile.b_strip_bytes;
+      const GemmRange more = tile.is_last && tile.more.ranges ? tile.more.ranges[column / kTileColumns] : GemmRange{};
+      const uint8_t* more_b = tile.more.b + column / kTileColumns * tile.more.b_strip_bytes;
       for (int64_t strip = first; strip < last; ++strip) {
         const int64_t row = strip * kTileRows, rows = tile.rows - row;
-        if (column + kTileColumns < tile.columns) prefetch_part(b + b_bytes, b_bytes, strip - first, last - first);
+        if (column + kTileColumns < tile.columns) prefetch_part(b + tile.b_strip_bytes, b_bytes, strip - first, last - first);
         ahead.fetch_share();
         Place place;
+        place.more_a = tile.more.a + strip * tile.more.a_strip_bytes + gemm_strip_bytes(kForm, kTileRows, more.first);
+        place.more_b = more_b + gemm_strip_bytes(kForm, kTileColumns, more.first);
+        place.more_k = more.count;
         place.sums = tile.sums + (column / kTileColumns * a_strips + strip) * kTileSums;
         place.bias = tile.bias ? tile.bias + column : nullptr;
         place.addend = tile.addend ? tile.addend + row * tile.addend_stride + column : nullptr;
@@ -179,7 +187,7 @@ void multiply_tile(const GemmTile& tile) {
         place.out_bf16 = tile.out ? nullptr : tile.out_bf16 + row * tile.out_stride + column;
         place.columns = tile.columns - column;
         const auto multiply_columns = place.columns > kLanes ? multiply_rows<kForm, kTileVectors> : multiply_rows<kForm, 1>;
-        multiply_columns(tile, rows < kTileRows ? rows : kTileRows, tile.a + strip * a_bytes, b, place);
+        multiply_columns(tile, rows < kTileRows ? rows : kTileRows, tile.a + strip * tile.a_strip_bytes, b, place);
       }
     }
   }
@@ -225,6 +233,6 @@ void add_column_sums(const float* x, int64_t row_stride, int64_t rows, int64_t c
 }  // namespace
 
 const GemmKernels kGemm = {kTileRows, kTileColumns, kRowsInCache, kBF16Form, pack, multiply, unpack_group,
-                           add_column_sums};
+                           transpose_pairs, add_column_sums};
 
 }  // namespace weft::kernels::WEFT_KERNELS

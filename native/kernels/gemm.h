@@ -4,7 +4,7 @@
 // A packed operand is a row of blocks of at most kGemmBlock inputs; a block is a row of strips of `width` rows
 // (kernels.tile_rows for A, kernels.panel_columns for B); a strip is [inputs][width], rows beyond the last zero.
 // An element of C is, whatever the tiles:
-//   for k ascending:  sum = fma(a, b, sum)        (portable: two roundings)
+//   for k ascending:  sum = fma(a, b, sum)        (portable: two roundings), more inputs after the others
 //   C = sum (+ bias) (+ addend)
 // With kBF16Pairs a strip is [inputs / 2][width][2] bfloat16, and the bfloat16 dot instruction stands in for two
 // steps of the chain. (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008)
@@ -38,11 +38,24 @@ struct GemmAhead {
   int64_t runs, run_bytes, stride_bytes;
 };
 
+struct GemmRange {
+  int64_t first, count;
+};
+
+// Inputs after those of the last block, of which each strip of B has a range of its own; ranges begin at even inputs.
+struct GemmMore {
+  const uint8_t* a;  // the first strip
+  const uint8_t* b;
+  int64_t a_strip_bytes, b_strip_bytes;
+  const GemmRange* ranges;  // one for each strip of B; null for no more inputs
+};
+
 // Some strips of A times some strips of B over one block of inputs.
 struct GemmTile {
   GemmForm form;
-  const uint8_t* a;  // the first strip; the others follow
+  const uint8_t* a;  // the first strip
   const uint8_t* b;
+  int64_t a_strip_bytes, b_strip_bytes;  // from a strip to the next one
   int64_t k;         // inputs of the block
   int64_t rows;      // of C; the strips hold at least as many
   int64_t columns;
@@ -57,6 +70,7 @@ struct GemmTile {
   uint16_t* out_bf16;
   bool streams;    // write past the caches: `out` is aligned to 64, its stride a multiple of 16
   GemmAhead ahead;  // no runs for nothing
+  GemmMore more;
 };
 
 struct GemmKernels {
@@ -74,6 +88,9 @@ struct GemmKernels {
 
   // Writes inputs [0, k), k <= 32, of the 32 outputs of one group of a packed weight as float32 values[k][32].
   void (*unpack_group)(const Panels* weight, int64_t panel, int64_t group, int64_t k, float* values);
+
+  // A group of a kBF16 panel, [16 k/2][32 n][2 k], as one of the transposed weight, [16 n/2][32 k][2 n].
+  void (*transpose_pairs)(const uint8_t* group, uint8_t* to);
 
   // sums[c] += x[0][c] + x[1][c] + ..., added up in that order before; at most kSumRows rows.
   void (*add_column_sums)(const float* x, int64_t row_stride, int64_t rows, int64_t columns, float* sums);

@@ -124,6 +124,46 @@ void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* strip
   }
 }
 
+// Eight rows of eight quadwords.
+inline void transpose_quads(I32 (&r)[8]) {
+  I32 pairs[8], fours[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm512_unpacklo_epi64(r[i], r[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_epi64(r[i], r[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      fours[i + j] = _mm512_shuffle_i64x2(pairs[i + j], pairs[i + j + 2], 0x88);
+      fours[i + j + 2] = _mm512_shuffle_i64x2(pairs[i + j], pairs[i + j + 2], 0xdd);
+    }
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    r[j] = _mm512_shuffle_i64x2(fours[j], fours[j + 4], 0x88);
+    r[j + 4] = _mm512_shuffle_i64x2(fours[j], fours[j + 4], 0xdd);
+  }
+}
+
+// Of two neighbouring outputs at a pair of inputs the words become those of two inputs at a pair of outputs: a
+// quadword, of which 16 rows of 16 are then transposed.
+void transpose_pairs(const uint8_t* group, uint8_t* to) {
+  const I32 order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+  for (int row = 0; row < 16; row += 8) {
+    for (int half = 0; half < 2; ++half) {
+      I32 quads[8];
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i)
+        quads[i] = _mm512_shuffle_epi8(_mm512_loadu_si512(group + (row + i) * 128 + half * 64), order);
+      transpose_quads(quads);
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) _mm512_storeu_si512(to + (half * 8 + i) * 128 + row * 8, quads[i]);
+    }
+  }
+}
+
 }  // namespace
 
 }  // namespace weft::kernels::WEFT_KERNELS

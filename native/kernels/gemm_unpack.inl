@@ -86,6 +86,17 @@ void unpack_group(const Panels* weight, int64_t panel, int64_t index, int64_t k,
   }
 }
 
+#if !defined(WEFT_KERNELS_AVX512) || defined(WEFT_EMULATE_AVX512)
+void transpose_pairs(const uint8_t* group, uint8_t* to) {
+  uint16_t from[kGroupInputs * kPanelColumns], turned[kGroupInputs * kPanelColumns];
+  memcpy(from, group, sizeof(from));
+  for (int64_t k = 0; k < kGroupInputs; ++k)
+    for (int64_t n = 0; n < kPanelColumns; ++n)
+      turned[(n / 2 * kGroupInputs + k) * 2 + n % 2] = from[(k / 2 * kPanelColumns + n) * 2 + k % 2];
+  memcpy(to, turned, sizeof(turned));
+}
+#endif
+
 }  // namespace
 
 }  // namespace weft::kernels::WEFT_KERNELS

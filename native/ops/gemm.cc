@@ -64,8 +64,42 @@ void unpack(const GemmKernels& kernels, const Weight& weight, int64_t first, int
 
 }  // namespace
 
+namespace {
+
+const WeightPart* pairs_of(const GemmOperand& operand) {
+  const Weight* weight = operand.weight;
+  const bool is_plain = weight && !weight->is_interleaved() && weight->parts().size() == 1;
+  return is_plain && weight->parts()[0].format.kind == PanelKind::kBF16 ? &weight->parts()[0] : nullptr;
+}
+
+// Whole groups of pairs, which may be turned one by one.
+bool has_whole_pairs(GemmForm form, const GemmOperand& operand) {
+  return form == GemmForm::kBF16Pairs && operand.is_transposed && pairs_of(operand) &&
+         operand.weight->k() % kGroupInputs == 0 && operand.weight->n() % kPanelColumns == 0;
+}
+
+// Strips of 32 inputs of a weight over its outputs [first_input, first_input + k): borders are those of groups.
+void pack_transposed(const GemmKernels& kernels, const Weight& weight, int64_t first, int64_t count,
+                     int64_t first_input, int64_t k, uint8_t* strips, int64_t strip_bytes) {
+  const Panels panels = weight.panels(weight.parts()[0]);
+  for (int64_t n = 0; n < k; n += kPanelColumns) {
+    const uint8_t* panel = panels.data + (first_input + n) / kPanelColumns * panels.panel_bytes;
+    for (int64_t strip = 0; strip < count / kGroupInputs; ++strip)
+      kernels.transpose_pairs(panel + (first / kGroupInputs + strip) * panels.group_bytes,
+                              strips + strip * strip_bytes + gemm_strip_bytes(GemmForm::kBF16Pairs, kPanelColumns, n));
+  }
+}
+
+}  // namespace
+
+bool lies_packed(GemmForm form, const GemmOperand& operand) {
+  return form == GemmForm::kBF16Pairs && !operand.is_transposed && pairs_of(operand);
+}
+
 void pack_operand(const GemmKernels& kernels, GemmForm form, const GemmOperand& operand, int64_t width, int64_t first,
                   int64_t count, int64_t first_input, int64_t k, void* strips, int64_t strip_bytes, float* unpacked) {
+  if (width == kPanelColumns && has_whole_pairs(form, operand))
+    return pack_transposed(kernels, *operand.weight, first, count, first_input, k, static_cast<uint8_t*>(strips), strip_bytes);
   GemmSource source = operand.source;
   if (!operand.weight) {
     source.data += first * source.row_stride + first_input * source.k_stride;
@@ -88,16 +122,18 @@ int64_t packed_offset(GemmForm form, int64_t width, int64_t rows, const GemmBloc
 // themselves is cut along the other one's whole length, so that it is packed once.
 GemmWork::GemmWork(const GemmKernels& kernels, const GemmProduct& product, int num_threads)
     : kernels_(kernels), product_(product), blocks_(product.sizes.inputs),
+      b_lies_packed_(lies_packed(product.form, product.b)),
       row_strips_(divide_up(product.sizes.rows, kernels.tile_rows)),
       column_strips_(divide_up(product.sizes.columns, kernels.panel_columns)) {
   if (product.sizes.rows == 0) return;
-  if (product.packed_b) row_tiles_ = divide_up(product.sizes.rows, kernels.rows_in_cache);
+  const bool has_b = product.packed_b || b_lies_packed_;
+  if (has_b) row_tiles_ = divide_up(product.sizes.rows, kernels.rows_in_cache);
   if (product.packed_a) column_tiles_ = divide_up(product.sizes.columns, kColumnsPerTile);
-  int64_t& tiles = product.packed_b ? row_tiles_ : column_tiles_;
-  const int64_t most = product.packed_b ? row_strips_ : column_strips_;
+  int64_t& tiles = has_b ? row_tiles_ : column_tiles_;
+  const int64_t most = has_b ? row_strips_ : column_strips_;
   while (row_tiles_ * column_tiles_ % num_threads != 0 && tiles < most) ++tiles;
   if (product.packed_a) pack_tiles_a_ = num_pack_tiles(product.a, product.sizes.rows);
-  if (product.packed_b) pack_tiles_b_ = num_pack_tiles(product.b, product.sizes.columns);
+  if (product.packed_b && !b_lies_packed_) pack_tiles_b_ = num_pack_tiles(product.b, product.sizes.columns);
 }
 
 size_t GemmWork::packed_a_bytes(const GemmKernels& kernels, GemmForm form, const GemmSizes& sizes) {
@@ -189,16 +225,58 @@ GemmAhead GemmWork::ahead_of(int64_t tile, int64_t block) const {
   return {reinterpret_cast<const uint8_t*>(data), runs, run * bytes, stride * bytes};
 }
 
+GemmMore GemmWork::more_of(const Part& part) const {
+  const GemmMoreInputs& more = product_.more;
+  if (!more.ranges) return {};
+  const int64_t a_bytes = gemm_strip_bytes(product_.form, kernels_.tile_rows, more.inputs);
+  const int64_t b_bytes = gemm_strip_bytes(product_.form, kernels_.panel_columns, more.inputs);
+  const int64_t strip = part.column / kernels_.panel_columns;
+  return {more.a + part.row / kernels_.tile_rows * a_bytes, more.b + strip * b_bytes, a_bytes, b_bytes,
+          more.ranges + strip};
+}
+
+// The strips of A over a block: packed before, or packed now.
+void GemmWork::choose_a(GemmTile& work, const Part& part, int64_t block, uint8_t* own_strips, float* values) const {
+  const int64_t width = kernels_.tile_rows;
+  work.a = own_strips;
+  work.a_strip_bytes = gemm_strip_bytes(product_.form, width, work.k);
+  if (product_.packed_a) {
+    work.a = product_.packed_a + packed_offset(product_.form, width, product_.sizes.rows, blocks_, block, part.row);
+    return;
+  }
+  pack_operand(kernels_, product_.form, product_.a, width, part.row, part.rows, blocks_.first(block), work.k, own_strips,
+               work.a_strip_bytes, values);
+}
+
+void GemmWork::choose_b(GemmTile& work, const Part& part, int64_t block, uint8_t* own_strips, float* values) const {
+  const int64_t width = kernels_.panel_columns;
+  if (b_lies_packed_) {
+    const Weight& weight = *product_.b.weight;
+    const Panels panels = weight.panels(weight.parts()[0]);
+    work.b = panels.data + part.column / width * panels.panel_bytes + blocks_.first(block) / kGroupInputs * panels.group_bytes;
+    work.b_strip_bytes = panels.panel_bytes;
+    return;
+  }
+  work.b = own_strips;
+  work.b_strip_bytes = gemm_strip_bytes(product_.form, width, work.k);
+  if (product_.packed_b) {
+    work.b = product_.packed_b + packed_offset(product_.form, width, product_.sizes.columns, blocks_, block, part.column);
+    return;
+  }
+  pack_operand(kernels_, product_.form, product_.b, width, part.column, part.columns, blocks_.first(block), work.k,
+               own_strips, work.b_strip_bytes, values);
+}
+
 void GemmWork::multiply(int64_t tile, void* scratch) const {
-  const GemmForm form = product_.form;
-  const GemmSizes& sizes = product_.sizes;
-  const auto [row, rows, column, columns] = part_of(tile);
-  const ScratchParts parts = scratch_parts(kernels_, form, sizes, product_.packed_a, product_.packed_b);
+  const Part part = part_of(tile);
+  const auto [row, rows, column, columns] = part;
+  const ScratchParts parts =
+      scratch_parts(kernels_, product_.form, product_.sizes, product_.packed_a, product_.packed_b);
   uint8_t* memory = static_cast<uint8_t*>(scratch);
   uint8_t* own_strips = memory + parts.sums;
   float* values = reinterpret_cast<float*>(own_strips + parts.strips);
   GemmTile work = {};
-  work.form = form;
+  work.form = product_.form;
   work.rows = rows;
   work.columns = columns;
   work.sums = reinterpret_cast<float*>(memory);
@@ -208,25 +286,15 @@ void GemmWork::multiply(int64_t tile, void* scratch) const {
   if (product_.out) work.out = product_.out + row * product_.out_stride + column;
   if (product_.out_bf16) work.out_bf16 = product_.out_bf16 + row * product_.out_stride + column;
   work.out_stride = product_.out_stride;
+  work.streams = product_.streams;
+  work.more = more_of(part);
   for (int64_t block = 0; block < blocks_.count; ++block) {
     work.k = blocks_.size(block);
     work.is_first = block == 0;
     work.is_last = block + 1 == blocks_.count;
-    work.streams = product_.streams;
     work.ahead = ahead_of(tile, block);
-    work.a = work.b = own_strips;
-    if (product_.packed_a) {
-      work.a = product_.packed_a + packed_offset(form, kernels_.tile_rows, sizes.rows, blocks_, block, row);
-    } else {
-      pack_operand(kernels_, form, product_.a, kernels_.tile_rows, row, work.rows, blocks_.first(block), work.k,
-                   own_strips, gemm_strip_bytes(form, kernels_.tile_rows, work.k), values);
-    }
-    if (product_.packed_b) {
-      work.b = product_.packed_b + packed_offset(form, kernels_.panel_columns, sizes.columns, blocks_, block, column);
-    } else {
-      pack_operand(kernels_, form, product_.b, kernels_.panel_columns, column, work.columns, blocks_.first(block),
-                   work.k, own_strips, gemm_strip_bytes(form, kernels_.panel_columns, work.k), values);
-    }
+    choose_a(work, part, block, own_strips, values);
+    choose_b(work, part, block, own_strips, values);
     kernels_.multiply(&work);
   }
 }

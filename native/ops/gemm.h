@@ -21,6 +21,15 @@ struct GemmOperand {
   static GemmOperand packed(const Weight& weight, bool is_transposed) { return {{}, &weight, is_transposed}; }
 };
 
+// More inputs of a product: of rows that are packed, as one block, and of columns; a strip of columns takes the range of
+// them that its columns have. Whoever makes the product packs both.
+struct GemmMoreInputs {
+  int64_t inputs = 0;
+  const uint8_t* a = nullptr;
+  const uint8_t* b = nullptr;
+  const GemmRange* ranges = nullptr;  // one for each strip of columns; null for no more inputs
+};
+
 struct GemmSizes {
   int64_t rows, columns, inputs;
 };
@@ -38,12 +47,16 @@ struct GemmProduct {
   uint16_t* out_bf16 = nullptr;  // instead of `out`
   int64_t out_stride = 0;
   bool streams = false;  // past the caches: `out` is aligned to 64, its stride a multiple of 16
+  GemmMoreInputs more = {};
   // Memory of packed_a_bytes() and packed_b_bytes() that pack tiles fill before any other is run. At most one may
   // be null: each tile then packs what it needs of that operand itself, which is best for one much larger than
   // the other and than the caches.
   uint8_t* packed_a = nullptr;
   uint8_t* packed_b = nullptr;
 };
+
+// Whether the weight of an operand lies in memory as a packed operand of this form does, one panel a strip.
+bool lies_packed(GemmForm form, const GemmOperand& operand);
 
 // Packs rows [first, first + count) of an operand over inputs [first_input, first_input + k) as strips that are
 // `strip_bytes` apart. `unpacked`: count * k floats of scratch for a packed weight.
@@ -65,16 +78,19 @@ class GemmWork {
   int64_t num_pack_tiles() const { return pack_tiles_a_ + pack_tiles_b_; }
   void pack(int64_t tile, void* scratch) const;
 
-  int64_t num_tiles() const { return row_tiles_ * column_tiles_; }
-  void multiply(int64_t tile, void* scratch) const;
-
- private:
   // What a tile computes.
   struct Part {
     int64_t row, rows, column, columns;
   };
   Part part_of(int64_t tile) const;
+  int64_t num_tiles() const { return row_tiles_ * column_tiles_; }
+  void multiply(int64_t tile, void* scratch) const;
+
+ private:
   GemmAhead ahead_of(int64_t tile, int64_t block) const;
+  GemmMore more_of(const Part& part) const;
+  void choose_a(GemmTile& work, const Part& part, int64_t block, uint8_t* own_strips, float* values) const;
+  void choose_b(GemmTile& work, const Part& part, int64_t block, uint8_t* own_strips, float* values) const;
 
   int64_t num_pack_tiles(const GemmOperand& operand, int64_t rows) const;
   void pack_part(const GemmOperand& operand, int64_t width, int64_t rows, uint8_t* packed, int64_t tile,
@@ -83,6 +99,7 @@ class GemmWork {
   const GemmKernels& kernels_;
   const GemmProduct& product_;
   const GemmBlocks blocks_;
+  const bool b_lies_packed_;  // and is read where it is
   int64_t row_strips_, column_strips_;
   int64_t row_tiles_ = 1, column_tiles_ = 1;
   int64_t pack_tiles_a_ = 0, pack_tiles_b_ = 0;

@@ -4,6 +4,7 @@
 #include "ops/linear_tensor.h"
 #include "ops/ops.h"
 #include "ops/product_tiles.h"
+#include "ops/streaming.h"
 #include "ops/weight.h"
 
 namespace weft {
@@ -12,8 +13,6 @@ namespace {
 
 constexpr int kMaxForms = 3;
 constexpr size_t kAlignment = 64;
-// An output larger than this has left the caches before it is read: it is written past them.
-constexpr int64_t kStreamedBytes = int64_t{6} << 20;
 
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -137,12 +136,6 @@ class Linear final : public Op {
     const ProductRows blocks = row_blocks(args);
     const int64_t panels = packs_ ? kPackedPanels : 1;
     return ProductTiles(*weight_, rows, blocks.count(), args.num_threads, blocks.num_shares(), panels);
-  }
-
-  // Whether the columns of `out` from `first` on are written past the caches.
-  static bool is_streamed(const Matrix& out, int64_t first) {
-    const bool is_aligned = reinterpret_cast<uintptr_t>(out.f32_row(0) + first) % kAlignment == 0;
-    return is_aligned && out.row_stride % 16 == 0 && out.rows * out.row_stride * int64_t{sizeof(float)} > kStreamedBytes;
   }
 
   // The forms that the parts want their rows in.

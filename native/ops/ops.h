@@ -8,6 +8,9 @@
 
 namespace weft {
 
+std::unique_ptr<Op> make_adapted_linear(const NodeSpec& spec);
+std::unique_ptr<Op> make_adapted_linear_input_grad(const NodeSpec& spec);
+std::unique_ptr<Op> make_adapted_linear_weight_grad(const NodeSpec& spec);
 std::unique_ptr<Op> make_add(const NodeSpec& spec);
 std::unique_ptr<Op> make_attention(const NodeSpec& spec);
 std::unique_ptr<Op> make_concat(const NodeSpec& spec);

@@ -142,6 +142,8 @@ void Recurrence::multiply_gate(int gate, const StepTile& tile, int64_t rows, con
   work.out_stride = units_per_tile();
   for (int64_t block = 0; block < blocks.count; ++block) {
     work.k = blocks.size(block);
+    work.a_strip_bytes = gemm_strip_bytes(form_, kernels_.tile_rows, work.k);
+    work.b_strip_bytes = gemm_strip_bytes(form_, kernels_.panel_columns, work.k);
     work.is_first = is_first && block == 0;
     work.is_last = is_last && block + 1 == blocks.count;
     work.a = packed_rows + packed_offset(form_, kernels_.tile_rows, args.in[sequences_].rows, blocks, block, 0);

@@ -10,6 +10,9 @@ struct Entry {
 };
 
 constexpr Entry kOps[] = {
+    {"adapted_linear", make_adapted_linear},
+    {"adapted_linear_input_grad", make_adapted_linear_input_grad},
+    {"adapted_linear_weight_grad", make_adapted_linear_weight_grad},
     {"add", make_add},
     {"attention", make_attention},
     {"concat", make_concat},

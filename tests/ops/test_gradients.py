@@ -85,7 +85,8 @@ def test_in_float32(problem):
 def test_no_operation_with_a_gradient_is_left_out():
     for module in pkgutil.iter_modules(ops.__path__):
         importlib.import_module(f"weft.ops.{module.name}")
-    concrete = {op for op in all_operations(Operation) if op.__module__.startswith("weft.ops.")}
+    known = (op for op in all_operations(Operation) if op.__module__.startswith("weft.ops."))
+    concrete = {op for op in known if hasattr(op, "name")}
     with_gradient = {op for op in concrete if op.backward is not Operation.backward}
     gradients = {op for op in concrete if op.name.endswith("_grad")} | {type_of("squared_error", concrete)}
     seen = set()

@@ -114,6 +114,22 @@ def _attention(window: int) -> Case:
     )
 
 
+def _adapted(matrices: Mapping[str, int], x: str, inputs: int) -> Case:
+    """Two adapters, of ranks 2 and 3, beside a weight of 12 outputs that is trained, too."""
+
+    def ours(g: Given) -> Any:
+        parts = [ops.LayerAdapter(0, g["a0"], g["b0"]), ops.LayerAdapter(8, g["a1"], g["b1"])]
+        rows = g[x] if x in matrices else g.f32(x, inputs)
+        return ops.adapted_linear(rows, g["w"], parts, 0.5, g["b"])
+
+    def theirs(t: dict[str, torch.Tensor]) -> torch.Tensor:
+        added = [t[x] @ t[f"a{part}"].T @ t[f"b{part}"].T for part in (0, 1)]
+        return F.linear(t[x], t["w"], t["b"]) + 0.5 * torch.cat(added, 1)
+
+    shapes = {"w": (12, inputs), "b": (12,), "a0": (2, inputs), "b0": (8, 2), "a1": (3, inputs), "b1": (4, 3)}
+    return Case(matrices, ours, theirs, shapes)
+
+
 def _rotary() -> Case:
     frequencies = np.array([1.0, 0.25], np.float32)
 
@@ -213,6 +229,8 @@ CASES = {
     "linear without bias": Case(
         {"x": 7}, lambda g: ops.linear(g["x"], g["w"]), lambda t: F.linear(t["x"], t["w"]), {"w": (12, 7)}
     ),
+    "adapted_linear": _adapted({"x": 7}, "x", 7),
+    "adapted_linear of an input": _adapted({}, "wanted", COLUMNS),
     "embedding": Case(
         {},
         lambda g: ops.embedding(g.r.input("tokens", columns=2), g["table"]),

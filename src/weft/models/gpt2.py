@@ -155,5 +155,4 @@ def _norm(r: Recorder, config: Gpt2Config, name: str, x: Matrix) -> Matrix:
 
 
 def _linear(r: Recorder, step: Step, name: str, x: Matrix, columns: int) -> Matrix:
-    out = ops.linear(x, r.weight(name), r.weight(f"{name}_bias"))
-    return step.adapt(r, {name: columns}, x, out)[0]
+    return step.linear(r, {name: columns}, x, r.weight(name), r.weight(f"{name}_bias"))

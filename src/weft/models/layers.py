@@ -50,19 +50,20 @@ class Step(Protocol):
         After the last layer's attention nobody reads the other rows.
         """
 
-    def adapt(self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix) -> tuple[Matrix, ...]:
-        """Splits `out`, a linear layer's result for `x`, into `parts` (name: columns), each as its adapter
-        changes it.
-        """
-
     def adapts(self, r: Recorder, parts: Mapping[str, int]) -> bool:
         """Whether an adapter changes any of `parts`."""
 
-    def adapt_joined(
-        self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix, alternating: bool
+    def linear(
+        self,
+        r: Recorder,
+        parts: Mapping[str, int],
+        x: Matrix,
+        weight: Parameter,
+        bias: Parameter | None = None,
+        alternating: bool = False,
     ) -> Matrix:
-        """`out`, a linear layer's result for `x` with `parts` side by side or alternating, as adapters change
-        it.
+        """Records a linear layer, whose columns are `parts` (name: columns) side by side or alternating, as
+        adapters change them.
         """
 
 
@@ -108,19 +109,21 @@ class CachedStep:
         rows = tuple(ops.gather_rows(value, self.output_rows) for value in values)
         return replace(self, adapters=self.output_adapters), rows
 
-    def adapt(self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix) -> tuple[Matrix, ...]:
-        """The parts, each row's as its own adapter changes them."""
-        out = self.adapt_joined(r, parts, x, out, alternating=False)
-        return out.split(*parts.values()) if len(parts) > 1 else (out,)
-
     def adapts(self, r: Recorder, parts: Mapping[str, int]) -> bool:
         """Whether an adapter of the bank changes any of `parts`."""
         return self.bank is not None and self.bank.adapts(parts)
 
-    def adapt_joined(
-        self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix, alternating: bool
+    def linear(
+        self,
+        r: Recorder,
+        parts: Mapping[str, int],
+        x: Matrix,
+        weight: Parameter,
+        bias: Parameter | None = None,
+        alternating: bool = False,
     ) -> Matrix:
-        """`out`, each row as its own adapter changes it."""
+        """The layer, each row as its own adapter changes it."""
+        out = ops.linear(x, weight, bias, alternating=alternating)
         if self.bank is None or self.adapters is None:
             return out
         return self.bank.add(r, self.adapters, parts, x, out, alternating)

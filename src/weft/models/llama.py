@@ -142,10 +142,11 @@ def record_features(r: Recorder, config: LlamaConfig, step: Step, context: int) 
 def _attention(r: Recorder, config: LlamaConfig, step: Step, context: int, layer: int, h: Matrix) -> Matrix:
     own = f"layers.{layer}"
     x = ops.rms_norm(h, r.weight(f"{own}.attention_norm"), config.norm_eps)
-    qkv = ops.linear(x, r.weight(f"{own}.qkv"), optional_weight(r, f"{own}.qkv_bias", config.qkv_bias))
+    bias = optional_weight(r, f"{own}.qkv_bias", config.qkv_bias)
     kv_columns = config.kv_heads * config.head_dim
-    parts = {"q_proj": config.heads * config.head_dim, "k_proj": kv_columns, "v_proj": kv_columns}
-    q, k, v = step.adapt(r, {f"{own}.{part}": columns for part, columns in parts.items()}, x, qkv)
+    columns = {"q_proj": config.heads * config.head_dim, "k_proj": kv_columns, "v_proj": kv_columns}
+    parts = {f"{own}.{part}": count for part, count in columns.items()}
+    q, k, v = step.linear(r, parts, x, r.weight(f"{own}.qkv"), bias).split(*columns.values())
     if config.qk_norm:
         q = ops.rms_norm(q, r.weight(f"{own}.q_norm"), config.norm_eps, heads=config.heads)
         k = ops.rms_norm(k, r.weight(f"{own}.k_norm"), config.norm_eps, heads=config.kv_heads)
@@ -157,8 +158,7 @@ def _attention(r: Recorder, config: LlamaConfig, step: Step, context: int, layer
 def _attention_out(r: Recorder, config: LlamaConfig, step: Step, layer: int, mixed: Matrix) -> Matrix:
     own = f"layers.{layer}"
     bias = optional_weight(r, f"{own}.attention_out_bias", config.out_bias)
-    out = ops.linear(mixed, r.weight(f"{own}.attention_out"), bias)
-    return step.adapt(r, {f"{own}.o_proj": config.features}, mixed, out)[0]
+    return step.linear(r, {f"{own}.o_proj": config.features}, mixed, r.weight(f"{own}.attention_out"), bias)
 
 
 def _rotate(r: Recorder, config: LlamaConfig, step: Step, context: int, x: Matrix, heads: int) -> Matrix:
@@ -175,9 +175,7 @@ def _feed_forward(r: Recorder, config: LlamaConfig, step: Step, layer: int, h: M
     weight = r.weight(f"{own}.gate_up")
     parts = dict.fromkeys((f"{own}.gate_proj", f"{own}.up_proj"), config.hidden_features)
     alternating = step.adapts(r, parts) and isinstance(weight.type, WeightType) and weight.type.interleaved
-    gate_up = ops.linear(x, weight, up_bias, alternating=alternating)
-    gate_up = step.adapt_joined(r, parts, x, gate_up, alternating)
+    gate_up = step.linear(r, parts, x, weight, up_bias, alternating)
     gated = ops.silu_gate(gate_up, alternating=alternating)
     down_bias = optional_weight(r, f"{own}.down_bias", config.mlp_bias)
-    down = ops.linear(gated, r.weight(f"{own}.down"), down_bias)
-    return step.adapt(r, {f"{own}.down_proj": config.features}, gated, down)[0]
+    return step.linear(r, {f"{own}.down_proj": config.features}, gated, r.weight(f"{own}.down"), down_bias)

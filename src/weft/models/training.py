@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from weft import ops
-from weft.models.adapter import AdapterSettings, adapt, has_adapter
+from weft.models.adapter import AdapterSettings, adapted_linear, has_adapter
 from weft.models.config import ModelConfig, TokenModelConfig
 from weft.models.layers import head_name
 from weft.models.registry import architecture
 from weft.ops import Matrix
 from weft.ops.operation import Operand
-from weft.plan import Plan, Recorder, Value, Weights, freeze
+from weft.plan import Parameter, Plan, Recorder, Value, Weights, freeze
 from weft.plan.backward import backward, recompute_cheap, recompute_segments
 from weft.types import ROWS, SEQUENCES, DType
 
@@ -47,24 +47,24 @@ class TrainingStep:
         """All rows."""
         return self, values
 
-    def adapt(self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix) -> tuple[Matrix, ...]:
-        """The parts of `out`, each with what its adapter adds for `x`."""
-        columns = list(parts.values())
-        split = out.split(*columns) if len(columns) > 1 else (out,)
-        if self.adapter is None:
-            return split
-        return tuple(adapt(r, self.adapter, part, x, value) for part, value in zip(parts, split, strict=True))
-
     def adapts(self, r: Recorder, parts: Mapping[str, int]) -> bool:
         """Whether the adapter has any of `parts`."""
         return self.adapter is not None and any(has_adapter(r.weights, part) for part in parts)
 
-    def adapt_joined(
-        self, r: Recorder, parts: Mapping[str, int], x: Matrix, out: Matrix, alternating: bool
+    def linear(
+        self,
+        r: Recorder,
+        parts: Mapping[str, int],
+        x: Matrix,
+        weight: Parameter,
+        bias: Parameter | None = None,
+        alternating: bool = False,
     ) -> Matrix:
-        """`out` with what the adapter adds; weights that are trained over do not alternate."""
+        """The layer with what the adapter adds; weights that are trained over do not alternate."""
         assert not alternating
-        return ops.concat(*self.adapt(r, parts, x, out)) if self.adapts(r, parts) else out
+        if self.adapter is None or not self.adapts(r, parts):
+            return ops.linear(x, weight, bias)
+        return adapted_linear(r, self.adapter, parts, x, weight, bias)
 
 
 @dataclass(frozen=True)

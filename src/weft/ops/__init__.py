@@ -1,5 +1,6 @@
 """Operations: what a model is written with. Each function records one operation and gives its result."""
 
+from weft.ops.adapted_linear import LayerAdapter, adapted_linear
 from weft.ops.add import add
 from weft.ops.attention import attention
 from weft.ops.concat import concat
@@ -28,8 +29,10 @@ from weft.ops.stateful_lstm import stateful_lstm
 from weft.ops.tanh import tanh
 
 __all__ = [
+    "LayerAdapter",
     "Matrix",
     "Operation",
+    "adapted_linear",
     "add",
     "attention",
     "concat",

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from weft.ops.adapted_linear import AdaptedLinear
 from weft.ops.add import Add
 from weft.ops.gelu import Gelu
 from weft.ops.layer_norm import LayerNorm
@@ -110,7 +111,8 @@ def _fuse_epilogues(nodes: Sequence[Node], outputs: Mapping[str, Value], epilogu
                 op, operands = result
                 plain = (*linear.plain, *node.plain)
                 replaced.add(linear)
-                node = Node(op, operands, node.outputs, node.label, plain)
+                # An adapted layer's low columns are its own.
+                node = Node(op, operands, (*node.outputs, *linear.outputs[1:]), node.label, plain)
                 break
         fused.append(node)
     return [node for node in fused if node not in replaced]
@@ -118,16 +120,20 @@ def _fuse_epilogues(nodes: Sequence[Node], outputs: Mapping[str, Value], epilogu
 
 def _feeds_only(linear: Node, uses: _Uses) -> bool:
     """Whether `linear` is a linear layer whose result has one reader and is nothing else."""
-    if not isinstance(linear.op, Linear):
+    if not isinstance(linear.op, Linear | AdaptedLinear):
         return False
-    (out,) = linear.outputs
+    out = linear.outputs[0]
     return len(uses.readers(out)) == 1 and not uses.is_kept(out)
 
 
 def _with_activation(linear: Node, node: Node) -> tuple[Operation, dict[str, PlanOperand]] | None:
-    assert isinstance(linear.op, Linear)
     weight = linear.operands["weight"].type
-    if not isinstance(weight, WeightType) or linear.op.activation or "residual" in linear.operands:
+    if (
+        not isinstance(linear.op, Linear)
+        or not isinstance(weight, WeightType)
+        or linear.op.activation
+        or "residual" in linear.operands
+    ):
         return None
     if isinstance(node.op, SiluGate) and weight.interleaved and not node.op.alternating:
         activation = "silu_gate"

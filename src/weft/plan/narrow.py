@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from weft.ops.adapted_linear import AdaptedLinear
 from weft.ops.linear import Linear
 from weft.plan.node import Node
 from weft.plan.record import Recording
@@ -45,19 +46,18 @@ def _read_whole(nodes: Sequence[Node]) -> set[Value]:
 
 def _may_give_narrow(node: Node) -> bool:
     op = node.op
-    return (
-        isinstance(op, Linear)
-        and op.compute == "bf16"
-        and not node.plain_nodes
-        and isinstance(node.operands["weight"].type, TensorType)
-    )
+    if not isinstance(op, Linear | AdaptedLinear) or op.compute != "bf16" or node.plain_nodes:
+        return False
+    return isinstance(op, AdaptedLinear) or isinstance(node.operands["weight"].type, TensorType)
 
 
 def _narrowed(node: Node) -> Node:
-    assert isinstance(node.op, Linear)
-    (out,) = node.outputs
+    assert isinstance(node.op, Linear | AdaptedLinear)
+    out, *others = node.outputs
     type_ = MatrixType(out.type.rows, out.type.columns, DType.BF16)
-    return replace(node, op=replace(node.op, narrow=True), outputs=(Value(out.recorder, type_, out.name),))
+    return replace(
+        node, op=replace(node.op, narrow=True), outputs=(Value(out.recorder, type_, out.name), *others)
+    )
 
 
 def _with_operands(node: Node, replaced: Mapping[Value, Value]) -> Node:
