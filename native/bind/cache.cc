@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "bind/bind.h"
+#include "bind/gil.h"
 #include "memory/kv_cache.h"
 
 namespace nb = nanobind;
@@ -49,9 +50,9 @@ void bind_cache(nb::module_& module) {
       .def_prop_ro("dtype", &dtype_name)
       .def_prop_ro("nbytes", &KvCache::nbytes, "Bytes of all blocks, used or not.")
       .def_prop_ro("block_bytes", &KvCache::block_bytes, "Bytes of one block over all layers.")
-      .def("copy_block", &KvCache::copy_block, "source"_a, "target"_a, nb::call_guard<nb::gil_scoped_release>(),
+      .def("copy_block", &KvCache::copy_block, "source"_a, "target"_a, nb::call_guard<GilReleased>(),
            "Copies all layers of one block to another. Raises ConfigError when either does not exist.")
-      .def("zero_block", &KvCache::zero_block, "block"_a, nb::call_guard<nb::gil_scoped_release>(),
+      .def("zero_block", &KvCache::zero_block, "block"_a, nb::call_guard<GilReleased>(),
            "Sets a block to zero. Raises ConfigError when it does not exist.");
 }
 

@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 
 #include "bind/bind.h"
+#include "bind/gil.h"
 #include "exec/limits.h"
 #include "isa/isa.h"
 #include "threads/pool.h"
@@ -17,7 +18,7 @@ void bind_limits(nb::module_& module) {
       [](Pool& pool, int team) {
         MachineLimits limits;
         {
-          nb::gil_scoped_release release;
+          GilReleased release;
           limits = measure_limits(pool.team(team), default_kernels());
         }
         nb::dict result;

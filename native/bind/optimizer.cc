@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "bind/bind.h"
+#include "bind/gil.h"
 #include "isa/isa.h"
 
 namespace nb = nanobind;
@@ -30,7 +31,7 @@ void bind_optimizer(nb::module_& module) {
   module.def(
       "gradient_norm",
       [](Pool& pool, const Tensors& gradients) {
-        nb::gil_scoped_release release;
+        GilReleased release;
         return gradient_norm(pool, default_kernels(), gradients);
       },
       "pool"_a, "gradients"_a, "Square root of the sum of all squares; the same bits on any number of threads.");
@@ -41,7 +42,7 @@ void bind_optimizer(nb::module_& module) {
          double momentum, bool nesterov, double gradient_scale, int64_t step) {
         const UpdateSettings settings = {kind_of(kind), learning_rate, beta1, beta2, eps, weight_decay, momentum,
                                          nesterov, gradient_scale, step};
-        nb::gil_scoped_release release;
+        GilReleased release;
         update_weights(pool, default_kernels(), settings, weights, gradients, first, second);
       },
       "pool"_a, "kind"_a, "weights"_a, "gradients"_a, "first"_a, "second"_a, "learning_rate"_a, "beta1"_a, "beta2"_a,

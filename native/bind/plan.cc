@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "bind/bind.h"
+#include "bind/gil.h"
 #include "exec/chained_runs.h"
 #include "exec/plan.h"
 #include "exec/row_blocks.h"
@@ -42,7 +43,7 @@ DType dtype_of(const std::string& name) {
 int dim_index(const PlanSpec& spec, const std::string& name) {
   for (size_t i = 0; i < spec.dims.size(); ++i)
     if (spec.dims[i].name == name) return static_cast<int>(i);
-  throw Error(ErrorKind::kPlan, "'" + name + "' is not a dimension of this plan");
+  throw Error(ErrorKind::kPlan, "'" + name + "' is not a dimension of this plan; rebuild the plan");
 }
 
 Ref ref_of(const PlanSpec& spec, nb::handle tuple) {
@@ -50,31 +51,47 @@ Ref ref_of(const PlanSpec& spec, nb::handle tuple) {
   const int index = nb::cast<int>(tuple[1]);
   if (kind == "buffer") return {Ref::kBuffer, index, nb::cast<int64_t>(tuple[2]), nb::cast<int64_t>(tuple[3])};
   if (index < 0 || index >= static_cast<int>(spec.inputs.size())) {
-    throw Error(ErrorKind::kPlan, "a node refers to input " + std::to_string(index) + ", which does not exist");
+    throw Error(ErrorKind::kPlan, "a node refers to input " + std::to_string(index) + ", which does not exist; rebuild the plan");
   }
   return {Ref::kInput, index, 0, spec.inputs[index].columns};
+}
+
+[[noreturn]] void refuse_operand(const std::string& name, const char* expected) {
+  throw Error(ErrorKind::kPlan, "operand '" + name + "' expects a " + expected + ", got another object; bind it to one");
+}
+
+// What an operand is bound to: nanobind takes None for any pointer.
+template <class Value>
+std::shared_ptr<Value> bound(const std::string& name, nb::handle value, const char* what) {
+  std::shared_ptr<Value> found;
+  if (!nb::try_cast(value, found, false) || !found) refuse_operand(name, what);
+  return found;
+}
+
+std::shared_ptr<const std::vector<float>> vector_of(const std::string& name, nb::handle value) {
+  FloatArray array;
+  if (!nb::try_cast(value, array)) refuse_operand(name, "vector of float32");
+  return std::make_shared<const std::vector<float>>(array.data(), array.data() + array.shape(0));
 }
 
 // Weights, tensors, vectors and caches are held by the node; buffers and inputs become references.
 void add_operand(const PlanSpec& spec, PlanNode& node, const std::string& name, nb::handle tuple) {
   const std::string kind = nb::cast<std::string>(tuple[0]);
   if (kind == "weight") {
-    node.spec.weights[name] = nb::cast<std::shared_ptr<Weight>>(tuple[1]);
+    node.spec.weights[name] = bound<Weight>(name, tuple[1], "weight");
   } else if (kind == "tensor") {
-    node.spec.tensors[name] = nb::cast<std::shared_ptr<Tensor>>(tuple[1]);
+    node.spec.tensors[name] = bound<Tensor>(name, tuple[1], "tensor");
   } else if (kind == "vector") {
-    const FloatArray values = nb::cast<FloatArray>(tuple[1]);
-    node.spec.vectors[name] =
-        std::make_shared<const std::vector<float>>(values.data(), values.data() + values.shape(0));
+    node.spec.vectors[name] = vector_of(name, tuple[1]);
   } else if (kind == "cache") {
-    node.spec.caches[name] = nb::cast<std::shared_ptr<KvCache>>(tuple[1]);
+    node.spec.caches[name] = bound<KvCache>(name, tuple[1], "KV cache");
   } else if (kind == "buffer" || kind == "input") {
     const Ref ref = ref_of(spec, tuple);
     node.spec.inputs[name] = static_cast<int>(node.in.size());
     node.spec.columns[name] = static_cast<int>(ref.columns);
     node.in.push_back(ref);
   } else {
-    throw Error(ErrorKind::kPlan, "'" + kind + "' is not a kind of operand");
+    throw Error(ErrorKind::kPlan, "'" + kind + "' is not a kind of operand; rebuild the plan");
   }
 }
 
@@ -135,14 +152,27 @@ bool matches(nb::dlpack::dtype actual, DType expected) {
   return false;
 }
 
-Matrix matrix_of(const InputSpec& expected, nb::handle value) {
+Array array_of(const InputSpec& expected, nb::handle value) {
   Array array;
   if (!nb::try_cast<Array>(value, array, false) || array.ndim() != 2 || !matches(array.dtype(), expected.dtype)) {
     throw Error(ErrorKind::kValue, "input '" + expected.name + "' expects a C-contiguous array [rows, " +
                                        std::to_string(expected.columns) + "] of the plan's type");
   }
-  const int64_t rows = static_cast<int64_t>(array.shape(0)), columns = static_cast<int64_t>(array.shape(1));
-  return {const_cast<void*>(array.data()), rows, columns, columns, expected.dtype};
+  return array;
+}
+
+// Numbers of 16 bits that NumPy does not know are given as their bits.
+nb::dlpack::dtype numpy_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return nb::dtype<float>();
+    case DType::kF16: return {static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+    case DType::kBF16: return nb::dtype<uint16_t>();
+    case DType::kI8: return nb::dtype<int8_t>();
+    case DType::kI32: return nb::dtype<int32_t>();
+    case DType::kU32: return nb::dtype<uint32_t>();
+    case DType::kI64: return nb::dtype<int64_t>();
+  }
+  return nb::dtype<float>();
 }
 
 nb::object copy_output(const Matrix& view) {
@@ -153,32 +183,37 @@ nb::object copy_output(const Matrix& view) {
     memcpy(data + row * row_bytes, static_cast<const char*>(view.data) + row * stride_bytes, row_bytes);
   nb::capsule owner(data, [](void* pointer) noexcept { delete[] static_cast<char*>(pointer); });
   const size_t shape[2] = {static_cast<size_t>(view.rows), static_cast<size_t>(view.columns)};
-  nb::dlpack::dtype dtype = nb::dtype<float>();
-  if (view.dtype == DType::kI32) dtype = nb::dtype<int32_t>();
-  if (view.dtype == DType::kU32) dtype = nb::dtype<uint32_t>();
-  if (view.dtype == DType::kI64) dtype = nb::dtype<int64_t>();
-  return nb::cast(nb::ndarray<nb::numpy>(data, 2, shape, owner, nullptr, dtype), nb::rv_policy::reference);
+  return nb::cast(nb::ndarray<nb::numpy>(data, 2, shape, owner, nullptr, numpy_dtype(view.dtype)),
+                  nb::rv_policy::reference);
 }
 
-// What a run of any kind takes, by the names of its inputs.
-std::vector<Matrix> views_of(const PlanSpec& spec, nb::dict inputs) {
-  std::vector<Matrix> views;
-  for (const InputSpec& expected : spec.inputs) {
-    nb::str name(expected.name.c_str());
-    if (!inputs.contains(name))
-      throw Error(ErrorKind::kValue, "the run needs the input '" + expected.name + "', which was not given");
-    views.push_back(matrix_of(expected, inputs[name]));
+// What a run of any kind takes, in the order of the plan's inputs. The arrays stay for as long: one may be what an
+// object made for this call alone, and the caller's dictionary is the caller's.
+struct RunInputs {
+  RunInputs(const PlanSpec& spec, const nb::dict& given) {
+    for (const InputSpec& expected : spec.inputs) {
+      nb::str name(expected.name.c_str());
+      if (!given.contains(name))
+        throw Error(ErrorKind::kValue, "the run needs the input '" + expected.name + "', which was not given");
+      arrays.push_back(array_of(expected, given[name]));
+      const Array& array = arrays.back();
+      const int64_t rows = static_cast<int64_t>(array.shape(0)), columns = static_cast<int64_t>(array.shape(1));
+      views.push_back({const_cast<void*>(array.data()), rows, columns, columns, expected.dtype});
+    }
   }
-  return views;
-}
+
+  std::vector<Array> arrays;
+  std::vector<Matrix> views;
+};
 
 // Runs a Plan, ChainedRuns or RowBlocks by `run` when it is its turn, without the GIL, and copies its outputs.
 template <class Runner, class Run>
-nb::dict run_and_copy(Runner& runner, const Run& run) {
-  std::unique_lock<std::mutex> turn(runner.run_mutex(), std::defer_lock);
+nb::dict run_and_copy(Runner& runner, Trace* trace, const Run& run) {
+  std::unique_lock<Turns> turn(runner.turns(), std::defer_lock);
   {
-    nb::gil_scoped_release release;
+    const GilReleased released;
     turn.lock();
+    const std::unique_lock<std::mutex> recording = trace ? std::unique_lock(trace->turn()) : std::unique_lock<std::mutex>();
     run();
   }
   nb::dict results;
@@ -188,13 +223,13 @@ nb::dict run_and_copy(Runner& runner, const Run& run) {
 }
 
 nb::dict run_plan(Plan& plan, Pool& pool, nb::dict inputs, int team, Trace* trace, Gate* gate) {
-  const std::vector<Matrix> views = views_of(plan.spec(), inputs);
-  return run_and_copy(plan, [&] { plan.run(pool.team(team), views, trace, gate); });
+  const RunInputs given(plan.spec(), inputs);
+  return run_and_copy(plan, trace, [&] { plan.run(pool.team(team), given.views, trace, gate); });
 }
 
 nb::dict run_blocks(RowBlocks& blocks, Pool& pool, nb::dict inputs, Trace* trace) {
-  const std::vector<Matrix> views = views_of(blocks.spec(), inputs);
-  return run_and_copy(blocks, [&] { blocks.run(pool, views, trace); });
+  const RunInputs given(blocks.spec(), inputs);
+  return run_and_copy(blocks, trace, [&] { blocks.run(pool, given.views, trace); });
 }
 
 int input_named(const PlanSpec& spec, const std::string& name) {
@@ -225,12 +260,21 @@ nb::dict run_chain(Plan& plan, Pool& pool, nb::dict inputs, int64_t num_runs, co
                    const std::string& fed, std::vector<int32_t> ends, int team, Gate* gate) {
   ChainSpec chain = chain_of(plan.spec(), num_runs, stacked, fed);
   chain.ends = std::move(ends);
-  ChainedRuns runs(plan, views_of(plan.spec(), inputs), std::move(chain));
-  return run_and_copy(runs, [&] { runs.run(pool.team(team), gate); });
+  const RunInputs given(plan.spec(), inputs);
+  ChainedRuns runs(plan, given.views, std::move(chain));
+  return run_and_copy(runs, nullptr, [&] { runs.run(pool.team(team), gate); });
 }
 
-nb::object spans_array(const Trace& trace) {
-  std::vector<Span>* spans = new std::vector<Span>(trace.spans());
+// What `read` gives while no run records.
+template <class Read>
+auto between_runs(Trace& trace, const Read& read) {
+  const GilReleased released;
+  const std::lock_guard<std::mutex> turn(trace.turn());
+  return read();
+}
+
+nb::object spans_array(Trace& trace) {
+  auto* spans = new std::vector<Span>(between_runs(trace, [&] { return trace.spans(); }));
   nb::capsule owner(spans, [](void* pointer) noexcept { delete static_cast<std::vector<Span>*>(pointer); });
   const size_t bytes[1] = {spans->size() * sizeof(Span)};
   auto raw = nb::ndarray<nb::numpy, uint8_t>(spans->data(), 1, bytes, owner);
@@ -248,11 +292,13 @@ void bind_plan(nb::module_& module) {
       .def("begin", &Gate::begin, "One more piece of work is pending.")
       .def("end", &Gate::end, "One piece of work is done.");
 
-  nb::class_<Trace>(module, "Trace", "Collects what each thread did in the runs that it is given to.")
+  nb::class_<Trace>(module, "Trace", "Collects what each thread did in the runs that it is given to, which take turns.")
       .def(nb::init<int64_t>(), "capacity"_a = 1 << 20, "capacity: spans kept for each thread; later ones are counted and dropped.")
       .def("spans", &spans_array, "Structured array: thread, node, phase, tiles, begin_ns, end_ns (steady clock).")
-      .def_prop_ro("num_dropped", &Trace::num_dropped, "Spans that did not fit.")
-      .def("clear", &Trace::clear, "Forgets all spans.");
+      .def_prop_ro("num_dropped",
+                   [](Trace& trace) { return between_runs(trace, [&] { return trace.num_dropped(); }); },
+                   "Spans that did not fit.")
+      .def("clear", [](Trace& trace) { between_runs(trace, [&] { trace.clear(); }); }, "Forgets all spans.");
 
   nb::class_<Plan>(module, "Plan", "A frozen list of operations; see weft.plan. Runs of one plan take turns.")
       .def(nb::new_(&make_plan), "nodes"_a, "buffers"_a, "inputs"_a, "outputs"_a, "dims"_a, "arena_bytes"_a,

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "bind/bind.h"
+#include "bind/gil.h"
 #include "memory/tensor.h"
 
 namespace nb = nanobind;
@@ -15,11 +16,11 @@ namespace {
 
 using FloatArray = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 
-// Keeps a Python object alive, and lets go of it with the GIL held.
-std::shared_ptr<const void> keep(nb::object object) {
-  return std::shared_ptr<const void>(object.release().ptr(), [](const void* pointer) {
-    const nb::gil_scoped_acquire held;
-    Py_DECREF(static_cast<PyObject*>(const_cast<void*>(pointer)));
+// Keeps an array's memory, and lets go of it with the GIL held.
+std::shared_ptr<const void> keep(FloatArray array) {
+  return std::shared_ptr<const void>(new FloatArray(std::move(array)), [](const void* pointer) {
+    const GilHeld held;
+    delete static_cast<const FloatArray*>(pointer);
   });
 }
 
@@ -31,7 +32,8 @@ std::shared_ptr<Tensor> make_tensor(nb::object object) {
   const bool is_vector = array.ndim() == 1;
   const int64_t rows = is_vector ? 1 : static_cast<int64_t>(array.shape(0));
   const int64_t columns = static_cast<int64_t>(array.shape(is_vector ? 0 : 1));
-  return std::make_shared<Tensor>(array.data(), rows, columns, keep(std::move(object)));
+  float* data = array.data();
+  return std::make_shared<Tensor>(data, rows, columns, keep(std::move(array)));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bind/bind.h"
+#include "bind/gil.h"
 #include "threads/process.h"
 
 namespace nb = nanobind;
@@ -16,10 +17,9 @@ namespace weft {
 namespace {
 
 void parallel_for(Team& team, int64_t begin, int64_t end, int64_t grain, const nb::callable& function) {
-  const nb::gil_scoped_release released;
+  const GilReleased released;
   team.parallel_for(begin, end, grain, [&](int64_t first, int64_t last) {
-    const nb::gil_scoped_acquire held;
-    function(first, last);
+    with_gil([&] { function(first, last); });
   });
 }
 
@@ -28,10 +28,9 @@ nb::list map(Team& team, const nb::callable& function, const nb::iterable& items
   const int64_t count = static_cast<int64_t>(inputs.size());
   nb::list results;
   for (int64_t i = 0; i < count; ++i) results.append(nb::none());
-  const nb::gil_scoped_release released;
+  const GilReleased released;
   team.parallel_for(0, count, 1, [&](int64_t i, int64_t) {
-    const nb::gil_scoped_acquire held;
-    results[static_cast<size_t>(i)] = function(inputs[static_cast<size_t>(i)]);
+    with_gil([&] { results[static_cast<size_t>(i)] = function(inputs[static_cast<size_t>(i)]); });
   });
   return results;
 }
@@ -45,23 +44,27 @@ class PythonTask {
         kwargs_(std::move(kwargs)) {}
 
   ~PythonTask() {
-    const nb::gil_scoped_acquire held;
+    const GilHeld held;
     release();
   }
 
   void run() {
-    const nb::gil_scoped_acquire held;
-    if (nb::cast<bool>(future_.attr("set_running_or_notify_cancel")())) {
-      try {
-        future_.attr("set_result")(function_(*args_, **kwargs_));
-      } catch (nb::python_error& error) {
-        future_.attr("set_exception")(error.value());
-      }
-    }
-    release();
+    with_gil([this] {
+      call();
+      release();
+    });
   }
 
  private:
+  void call() {
+    if (!nb::cast<bool>(future_.attr("set_running_or_notify_cancel")())) return;
+    try {
+      future_.attr("set_result")(function_(*args_, **kwargs_));
+    } catch (nb::python_error& error) {
+      future_.attr("set_exception")(error.value());
+    }
+  }
+
   void release() {
     future_.reset();
     function_.reset();
@@ -76,7 +79,7 @@ nb::object submit(Pool& pool, nb::callable function, nb::args args, nb::kwargs k
   nb::object future = nb::module_::import_("concurrent.futures").attr("Future")();
   auto task = std::make_shared<PythonTask>(future, std::move(function), std::move(args), std::move(kwargs));
   {
-    const nb::gil_scoped_release released;
+    const GilReleased released;
     pool.submit([task = std::move(task)] { task->run(); });
   }
   return future;
@@ -99,18 +102,22 @@ nb::list statistics(const Pool& pool) {
   return rows;
 }
 
-// A pool that Python owns. Its end waits for tasks, which need the GIL.
+// A pool that Python owns. Its end waits for tasks, which need the GIL: once the interpreter has ended they never get it.
 class OwnedPool final : public Pool {
  public:
   using Pool::Pool;
   ~OwnedPool() override {
-    const nb::gil_scoped_release released;
-    release();
+    if (!Py_IsInitialized()) {
+      abandon();
+    } else {
+      const GilReleased released;
+      release();
+    }
   }
 };
 
 void construct_pool(OwnedPool* place, int threads, int teams, std::optional<int64_t> spin_us) {
-  const nb::gil_scoped_release released;
+  const GilReleased released;
   new (place) OwnedPool(threads, teams, spin_us.value_or(PoolContext::kDefaultSpin));
 }
 
@@ -176,11 +183,11 @@ void bind_pool(nb::module_& module) {
            "One dict a thread since the start or the last resize: team, thread (0: whoever calls), busy_ns\n"
            "(in runs, running tiles), wait_ns (in runs, for others), num_tiles, num_steals (tiles from another\n"
            "thread's share), num_parks (times it went to sleep), num_tasks (of submit).")
-      .def("resize", &Pool::resize, "threads"_a, nb::call_guard<nb::gil_scoped_release>(),
+      .def("resize", &Pool::resize, "threads"_a, nb::call_guard<GilReleased>(),
            "Waits for what has begun, then goes on with `threads` threads in as many teams as before.\n\n"
            "Raises ConfigError for a count out of range; ThreadError when a thread cannot be started, the pool\n"
            "is closed or was made before a fork, or from within one of its tiles or tasks.")
-      .def("close", &Pool::close, nb::call_guard<nb::gil_scoped_release>(),
+      .def("close", &Pool::close, nb::call_guard<GilReleased>(),
            "Waits for all runs and submitted calls, then ends the threads; later use raises ThreadError.\n\n"
            "Again, or in the child of a fork: no effect. Raises ThreadError from within a tile or a task.")
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); },
@@ -188,7 +195,7 @@ void bind_pool(nb::module_& module) {
       .def(
           "__exit__",
           [](Pool& pool, const nb::args&) {
-            const nb::gil_scoped_release released;
+            const GilReleased released;
             pool.close();
           },
           nb::sig("def __exit__(self, *error: object) -> None"));

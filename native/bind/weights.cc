@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "bind/bind.h"
+#include "bind/gil.h"
 #include "ops/weight_pack.h"
 #include "threads/pool.h"
 
@@ -27,7 +28,7 @@ class BufferView {
     if (PyObject_GetBuffer(object.ptr(), &view_, PyBUF_SIMPLE) != 0) throw nb::python_error();
   }
   ~BufferView() {
-    const nb::gil_scoped_acquire held;
+    const GilHeld held;
     PyBuffer_Release(&view_);
   }
   BufferView(const BufferView&) = delete;
@@ -59,7 +60,7 @@ std::shared_ptr<Weight> pack(Pool& pool, nb::sequence parts, bool interleave, st
   if (target) kind = panel_kind(*target);
   if (kind == PanelKind::kF16)
     throw Error(ErrorKind::kValue, "expected a target among f32, bf16, q8, q4 and int8, got 'f16'; choose one of them");
-  const nb::gil_scoped_release released;
+  const GilReleased released;
   return pack_weight(pool.team(0), matrices, interleave, kind);
 }
 
@@ -93,7 +94,7 @@ nb::dict header(const Weight& weight) {
 
 template <class Value>
 Value field(const nb::dict& values, const char* name) {
-  Value value;
+  Value value = {};
   if (!values.contains(name) || !nb::try_cast<Value>(values[name], value)) refuse_header(std::string("no valid '") + name + "'");
   return value;
 }
@@ -140,7 +141,7 @@ nb::object dequantize(const Weight& weight) {
   float* values = new float[static_cast<size_t>(n * k)];
   nb::capsule owner(values, [](void* pointer) noexcept { delete[] static_cast<float*>(pointer); });
   {
-    const nb::gil_scoped_release released;
+    const GilReleased released;
     for (int64_t row = 0; row < n; ++row) weight.dequantize_row(row, values + row * k);
   }
   const size_t shape[2] = {static_cast<size_t>(n), static_cast<size_t>(k)};

@@ -31,7 +31,7 @@ class ChainedRuns {
   // All rows of output `index`, those of the first run first. Holds as long as this.
   Matrix output(int index);
   const PlanSpec& spec() const { return plan_.spec(); }
-  std::mutex& run_mutex() { return plan_.run_mutex(); }
+  Turns& turns() { return plan_.turns(); }
 
  private:
   void feed();

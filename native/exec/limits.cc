@@ -4,8 +4,11 @@
 #include <atomic>
 #include <cstring>
 #include <functional>
+#include <string>
 
+#include "base/error.h"
 #include "exec/trace.h"
+#include "memory/available.h"
 #include "memory/region.h"
 #include "threads/parking.h"
 #include "threads/process.h"
@@ -16,7 +19,9 @@ namespace {
 
 constexpr int kRounds = 15;
 constexpr int64_t kIterations = 400'000;             // some milliseconds on registers
-constexpr size_t kBytesPerThread = size_t{256} << 20;  // far beyond any cache of a core
+constexpr int64_t kBytesPerThread = int64_t{256} << 20;      // far beyond any cache of a core,
+constexpr int64_t kLeastBytesPerThread = int64_t{32} << 20;  // and what memory must have for each, at least
+constexpr int64_t kMostWaitNs = 60'000'000'000;
 constexpr int kStreams[] = {1, 2, 4};
 
 // The same piece of work once on each thread, and each on a core of its own: a tile begins when every tile has a
@@ -33,7 +38,7 @@ class OneTilePerThread final : public Job {
   void run_tile(int64_t, int64_t tile, int) override {
     const OnOneCore core(static_cast<int>(tile));
     if (num_ready_.fetch_add(1) + 1 == num_threads_) begin_ns_ = steady_now_ns();
-    while (num_ready_.load() < num_threads_) yield_processor();
+    wait_for_others();
     work_(static_cast<int>(tile));
   }
 
@@ -41,6 +46,18 @@ class OneTilePerThread final : public Job {
   int64_t begin_ns() const { return begin_ns_; }
 
  private:
+  // A pool that is being closed has no others any more.
+  void wait_for_others() const {
+    const int64_t begin = steady_now_ns();
+    while (num_ready_.load() < num_threads_) {
+      yield_processor();
+      if (steady_now_ns() - begin > kMostWaitNs)
+        throw Error(ErrorKind::kThread, "expected " + std::to_string(num_threads_) + " threads to measure with, " +
+                                            std::to_string(num_ready_.load()) +
+                                            " came; measure while the pool stays open and others leave it a processor");
+    }
+  }
+
   int num_threads_;
   std::function<void(int)> work_;
   std::atomic<int> num_ready_{0};
@@ -59,24 +76,38 @@ double least_seconds(Team& team, int num_threads, const std::function<void(int)>
   return 1e-9 * static_cast<double>(least);
 }
 
+// More threads than cores do no more, and a team wakes no more of them.
+int measured_threads(const Team& team) { return std::min(team.num_threads(), affinity_cores()); }
+
 double operations_per_second(Team& team, int64_t (*multiply)(int64_t)) {
   std::atomic<int64_t> per_round{0};
-  const int num_threads = team.num_threads();
+  const int num_threads = measured_threads(team);
   const double seconds = least_seconds(
       team, num_threads, [&](int) { per_round.store(multiply(kIterations), std::memory_order_relaxed); });
   return static_cast<double>(per_round.load()) * kIterations * num_threads / seconds;
 }
 
+// A quarter of the memory at most, in whole megabytes.
+int64_t bytes_per_thread(int num_threads) {
+  const int64_t available = available_bytes(), share = available / 4 / num_threads >> 20 << 20;
+  if (share < kLeastBytesPerThread)
+    throw Error(ErrorKind::kMemory, "measuring memory bandwidth takes a quarter of " +
+                                        std::to_string(4 * num_threads * kLeastBytesPerThread) + " bytes, and " +
+                                        std::to_string(available) + " are available; use fewer threads");
+  return std::min(share, kBytesPerThread);
+}
+
 double read_bandwidth(Team& team, const LimitKernels& limits) {
-  const int num_threads = team.num_threads();
-  const Region memory(kBytesPerThread * num_threads, "measuring memory bandwidth");
+  const int num_threads = measured_threads(team);
+  const int64_t bytes = bytes_per_thread(num_threads);
+  const Region memory(static_cast<size_t>(bytes * num_threads), "measuring memory bandwidth");
   const char* base = static_cast<const char*>(memory.data());
   std::memset(memory.data(), 1, memory.bytes());
   std::atomic<uint64_t> sink{0};
   double best = 0;
   for (const int streams : kStreams) {
     const double seconds = least_seconds(team, num_threads, [&](int thread) {
-      sink.fetch_xor(limits.read(base + thread * kBytesPerThread, kBytesPerThread, streams), std::memory_order_relaxed);
+      sink.fetch_xor(limits.read(base + thread * bytes, bytes, streams), std::memory_order_relaxed);
     });
     best = std::max(best, static_cast<double>(memory.bytes()) / seconds);
   }

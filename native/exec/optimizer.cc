@@ -38,7 +38,13 @@ void share_out(Pool& pool, const Tensors& tensors, int64_t count, const std::fun
   for (int64_t i = 0; i < count; ++i) body(i);
 }
 
+void expect_all(const Tensors& tensors, const char* what) {
+  for (const auto& tensor : tensors)
+    if (!tensor) throw Error(ErrorKind::kValue, std::string("expected a tensor for each of the ") + what + ", got none; pass it");
+}
+
 void expect_like(const Tensors& tensors, const Tensors& weights, bool needed, const char* what) {
+  expect_all(tensors, what);
   bool fits = tensors.size() == (needed ? weights.size() : 0);
   for (size_t i = 0; fits && i < tensors.size(); ++i) fits = tensors[i]->size() == weights[i]->size();
   if (!fits)
@@ -69,6 +75,7 @@ UpdateRule rule_of(const UpdateSettings& settings) {
 }  // namespace
 
 double gradient_norm(Pool& pool, const Kernels& kernels, const Tensors& gradients) {
+  expect_all(gradients, "gradients");
   const std::vector<Piece> pieces = pieces_of(gradients, kSumElements);
   std::vector<double> sums(pieces.size());
   constexpr int64_t kPieces = kTileElements / kSumElements;
@@ -88,6 +95,7 @@ double gradient_norm(Pool& pool, const Kernels& kernels, const Tensors& gradient
 void update_weights(Pool& pool, const Kernels& kernels, const UpdateSettings& settings, const Tensors& weights,
                     const Tensors& gradients, const Tensors& first, const Tensors& second) {
   const bool is_sgd = settings.kind == UpdateKind::kSgd;
+  expect_all(weights, "weights");
   expect_like(gradients, weights, true, "gradients");
   expect_like(first, weights, !is_sgd || settings.momentum != 0.0, "first moments");
   expect_like(second, weights, !is_sgd, "second moments");

@@ -53,14 +53,27 @@ bool rows_collide(const PlanSpec& spec, const Ref& a, const Ref& b) {
 
 Plan::Plan(PlanSpec spec, const Kernels& kernels)
     : spec_(std::move(spec)), kernels_(kernels), arena_(spec_.arena_bytes, "a plan's activations", pages_for(spec_)) {
+  check_sizes();
   check_buffers();
   for (const PlanNode& node : spec_.nodes) {
     for (const Ref& ref : node.in) check_ref(ref);
-    for (const Ref& ref : node.out) check_ref(ref);
+    for (const Ref& ref : node.out) check_output(ref);
   }
   for (const auto& [name, ref] : spec_.outputs) check_ref(ref);
   make_ops(kernels);
   make_phases();
+}
+
+// Rows and columns are 32-bit numbers in the inputs of runs and in operations.
+void Plan::check_sizes() const {
+  const auto is_size = [](int64_t size, int64_t least) { return size >= least && size <= INT32_MAX; };
+  for (const Dim& dim : spec_.dims)
+    if (!is_size(dim.max, 0)) refuse("dimension '" + dim.name + "' cannot have " + std::to_string(dim.max) + " rows");
+  for (const BufferSpec& buffer : spec_.buffers)
+    if (!is_size(buffer.columns, 1)) refuse("a buffer cannot have " + std::to_string(buffer.columns) + " columns");
+  for (const InputSpec& input : spec_.inputs)
+    if (!is_size(input.columns, 1))
+      refuse("input '" + input.name + "' cannot have " + std::to_string(input.columns) + " columns");
 }
 
 void Plan::check_buffers() const {
@@ -68,11 +81,12 @@ void Plan::check_buffers() const {
     const BufferSpec& buffer = spec_.buffers[i];
     const std::string name = "buffer " + std::to_string(i);
     if (buffer.dim < 0 || buffer.dim >= static_cast<int>(spec_.dims.size())) refuse(name + " has an unknown dimension");
-    if (buffer.columns <= 0) refuse(name + " must have at least one column");
     if (buffer.offset_bytes % kAlignment) refuse(name + " is not aligned to 64 bytes");
-    const size_t bytes = spec_.dims[buffer.dim].max * buffer.columns * dtype_bytes(buffer.dtype);
-    if (buffer.offset_bytes + bytes > spec_.arena_bytes) {
-      refuse(name + " ends at byte " + std::to_string(buffer.offset_bytes + bytes) + " of an arena of " +
+    size_t bytes = dtype_bytes(buffer.dtype);
+    const bool is_huge = __builtin_mul_overflow(bytes, spec_.dims[buffer.dim].max * buffer.columns, &bytes);
+    if (is_huge || buffer.offset_bytes > spec_.arena_bytes || bytes > spec_.arena_bytes - buffer.offset_bytes) {
+      refuse(name + " of " + std::to_string(spec_.dims[buffer.dim].max) + " x " + std::to_string(buffer.columns) +
+             " elements at byte " + std::to_string(buffer.offset_bytes) + " ends beyond an arena of " +
              std::to_string(spec_.arena_bytes));
     }
   }
@@ -83,10 +97,16 @@ void Plan::check_ref(const Ref& ref) const {
   const size_t count = is_buffer ? spec_.buffers.size() : spec_.inputs.size();
   if (ref.index < 0 || static_cast<size_t>(ref.index) >= count) refuse("an operand refers to a buffer or input that does not exist");
   const int64_t columns = is_buffer ? spec_.buffers[ref.index].columns : spec_.inputs[ref.index].columns;
-  if (ref.first_column < 0 || ref.columns <= 0 || ref.first_column + ref.columns > columns) {
-    refuse("an operand takes columns " + std::to_string(ref.first_column) + " to " +
-           std::to_string(ref.first_column + ref.columns) + " of " + std::to_string(columns));
+  if (ref.first_column < 0 || ref.columns <= 0 || ref.columns > columns || ref.first_column > columns - ref.columns) {
+    refuse("an operand takes " + std::to_string(ref.columns) + " columns from " + std::to_string(ref.first_column) +
+           " on, of " + std::to_string(columns));
   }
+}
+
+// Inputs of a run are the caller's.
+void Plan::check_output(const Ref& ref) const {
+  check_ref(ref);
+  if (ref.kind != Ref::kBuffer) refuse("an operation writes to input '" + spec_.inputs[ref.index].name + "'");
 }
 
 void Plan::make_ops(const Kernels& kernels) {

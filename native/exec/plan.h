@@ -2,11 +2,11 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "exec/trace.h"
+#include "exec/turns.h"
 #include "memory/region.h"
 #include "ops/op.h"
 #include "threads/team.h"
@@ -56,7 +56,7 @@ struct PlanSpec {
   size_t arena_bytes = 0;
 };
 
-// Validated when it is made; runs of one plan take turns, runs of different plans are independent.
+// Validated when it is made. Whoever runs it holds its turns(); runs of different plans are independent.
 class Plan {
  public:
   // Throws Error(kPlan) when the description is inconsistent, Error(kMemory) when the arena is refused.
@@ -72,7 +72,7 @@ class Plan {
 
   // A view of output `index` of the last run.
   Matrix output(int index) const;
-  std::mutex& run_mutex() { return mutex_; }
+  Turns& turns() { return turns_; }
 
   const PlanSpec& spec() const { return spec_; }
   size_t num_phases() const { return phases_.size(); }
@@ -88,8 +88,10 @@ class Plan {
     bool chain;
   };
 
-  void check_ref(const Ref& ref) const;
+  void check_sizes() const;
   void check_buffers() const;
+  void check_ref(const Ref& ref) const;
+  void check_output(const Ref& ref) const;
   void make_ops(const Kernels& kernels);
   void make_phases();
   bool chains_with(const Phase& phase, int node) const;
@@ -114,7 +116,7 @@ class Plan {
   std::vector<std::vector<Matrix>> in_;   // resolved operands of each node
   std::vector<std::vector<Matrix>> out_;
   std::vector<OpArgs> args_;
-  std::mutex mutex_;
+  Turns turns_;
 };
 
 }  // namespace weft

@@ -24,7 +24,8 @@ class PlanRun final : public Job {
   // Few rows read the weights and compute little. A timeline shows the whole team at work.
   bool is_short() const override {
     constexpr int64_t kFewRows = 8;
-    return !trace_ && *std::max_element(plan_.rows_.begin(), plan_.rows_.end()) <= kFewRows;
+    const auto is_few = [](int64_t rows) { return rows <= kFewRows; };
+    return !trace_ && std::all_of(plan_.rows_.begin(), plan_.rows_.end(), is_few);
   }
 
   int64_t num_tiles(int64_t index) const override {

@@ -18,7 +18,10 @@ constexpr int64_t kFewElements = 1 << 16;       // which the caller adds up soon
 
 int64_t total_size(const Tensors& tensors) {
   int64_t size = 0;
-  for (const auto& tensor : tensors) size += tensor->size();
+  for (const auto& tensor : tensors) {
+    if (!tensor) throw Error(ErrorKind::kPlan, "blocks of rows need a tensor for each gradient, got none; pass it");
+    size += tensor->size();
+  }
   return size;
 }
 
@@ -34,7 +37,8 @@ void add_pair_to(float* __restrict sums, const float* __restrict first, const fl
 size_t row_bytes(const Matrix& matrix) { return static_cast<size_t>(matrix.columns) * dtype_bytes(matrix.dtype); }
 
 int64_t rows_at_most(const std::vector<std::shared_ptr<Plan>>& plans) {
-  if (plans.empty() || plans.front()->spec().dims.size() != 1)
+  const auto has_rows = [](const auto& plan) { return plan && plan->spec().dims.size() == 1; };
+  if (plans.empty() || !std::all_of(plans.begin(), plans.end(), has_rows))
     throw Error(ErrorKind::kPlan, "blocks of rows need plans with one dimension; rebuild the plan");
   return plans.front()->spec().dims.front().max;
 }
@@ -47,7 +51,7 @@ RowBlocks::RowBlocks(std::vector<std::shared_ptr<Plan>> plans, std::vector<Tenso
       slots_(static_cast<size_t>(slot_size_ * kMaxGroups) * sizeof(float), "gradients of blocks of rows", Pages::kHuge) {
   const auto fits = [&](const Tensors& tensors) {
     return std::equal(tensors.begin(), tensors.end(), sums_.begin(), sums_.end(),
-                      [](const auto& one, const auto& other) { return one->size() == other->size(); });
+                      [](const auto& one, const auto& other) { return one && one->size() == other->size(); });
   };
   if (own_.size() != plans_.size() || !std::all_of(own_.begin(), own_.end(), fits))
     throw Error(ErrorKind::kPlan, "blocks of rows need gradients of the sums' sizes for each plan; rebuild the plan");

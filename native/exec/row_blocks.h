@@ -5,11 +5,11 @@
 #include <array>
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "exec/optimizer.h"
 #include "exec/plan.h"
+#include "exec/turns.h"
 #include "memory/region.h"
 
 namespace weft {
@@ -34,7 +34,7 @@ class RowBlocks {
   void run(Pool& pool, const std::vector<Matrix>& inputs, Trace* trace);
 
   Matrix output(int index) const;
-  std::mutex& run_mutex() { return mutex_; }
+  Turns& turns() { return turns_; }
   const PlanSpec& spec() const { return plans_.front()->spec(); }
   size_t memory_bytes() const;
 
@@ -58,7 +58,7 @@ class RowBlocks {
   std::array<std::atomic<int>, kMaxGroups> halves_done_ = {};  // of the pair whose second half begins at a group
   int64_t num_rows_ = 0, num_blocks_ = 0, num_groups_ = 0;  // of the last run
   std::vector<std::vector<char>> outputs_;
-  std::mutex mutex_;
+  Turns turns_;
 };
 
 }  // namespace weft

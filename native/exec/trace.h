@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include <mutex>
 #include <vector>
 
 namespace weft {
@@ -17,7 +18,7 @@ struct Span {
 };
 
 // Collects the spans of any number of runs, one list a thread, so that recording takes no lock.
-// Consecutive tiles of one phase on one thread make one span.
+// Consecutive tiles of one phase on one thread make one span. Whoever uses it, a run or a reader, holds its turn().
 class Trace {
  public:
   // Spans past `capacity` (of each thread) are counted and dropped.
@@ -31,6 +32,7 @@ class Trace {
   std::vector<Span> spans() const;
   int64_t num_dropped() const;
   void clear();
+  std::mutex& turn() { return turn_; }
 
  private:
   struct alignas(64) Lane {
@@ -40,6 +42,7 @@ class Trace {
   };
   int64_t capacity_;
   std::vector<Lane> lanes_;
+  std::mutex turn_;
 };
 
 int64_t steady_now_ns();

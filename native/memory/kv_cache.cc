@@ -42,6 +42,7 @@ int64_t checked_bytes(std::initializer_list<int64_t> factors) {
 KvCache::KvCache(int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t num_blocks, DType dtype)
     : layers_(layers), kv_heads_(kv_heads), head_dim_(head_dim), num_blocks_(num_blocks), dtype_(dtype) {
   check_sizes(layers, kv_heads, head_dim, num_blocks, dtype);
+  if (head_dim > INT64_MAX / 4) refuse("more than 2^63", available_bytes());  // of which twice as many are a sum
   const int64_t element_bytes = static_cast<int64_t>(dtype_bytes(dtype));
   const int64_t key_dim = dtype == DType::kBF16 ? head_dim + head_dim % 2 : head_dim;  // whole pairs
   const int64_t bytes = checked_bytes({layers, kv_heads, key_dim + head_dim, kBlockTokens, element_bytes, num_blocks});

@@ -52,9 +52,8 @@ Pool::~Pool() { release(); }
 
 void Pool::release() {
   if (state_ == nullptr) return;
-  if (state_->context.is_forked()) {
-    new std::shared_ptr<PoolState>(std::move(state_));  // its threads are not here: nothing can be ended
-  } else if (state_->is_own_thread()) {
+  if (state_->context.is_forked()) return abandon();  // its threads are not here: nothing can be ended
+  if (state_->is_own_thread()) {
     state_->context.closed.store(true);
     state_->tell_workers_to_stop(PoolState::Stop::kAfterQueue);
     for (const auto& worker : state_->workers) worker->handle.detach();
@@ -62,6 +61,10 @@ void Pool::release() {
     close();
   }
   state_.reset();
+}
+
+void Pool::abandon() {
+  if (state_ != nullptr) new std::shared_ptr<PoolState>(std::move(state_));
 }
 
 int Pool::num_threads() const { return state_->num_threads.load(); }

@@ -79,8 +79,10 @@ class Pool {
 
  protected:
   // What the destructor does, for one that must let go of a lock meanwhile: close(); from one of the pool's own
-  // threads without waiting; in the child of a fork nothing. The pool cannot be used after it.
+  // threads without waiting; in the child of a fork abandon(). The pool cannot be used after it.
   void release();
+  // Leaves the threads as they are, with all that they may touch, for the rest of the process.
+  void abandon();
 
  private:
   std::shared_ptr<PoolState> state_;

@@ -32,6 +32,11 @@ struct alignas(128) ThreadCounters {
     counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
   }
 
+  void reset() {
+    for (auto* counter : {&busy_ticks, &wait_ticks, &num_tiles, &num_steals, &num_parks, &num_tasks})
+      counter->store(0, std::memory_order_relaxed);
+  }
+
   void add_to(ThreadStatistics& total, double ns_per_tick) const {
     const auto ns = [&](const std::atomic<int64_t>& ticks) {
       return static_cast<int64_t>(static_cast<double>(ticks.load(std::memory_order_relaxed)) * ns_per_tick);

@@ -17,6 +17,7 @@ Team::Team(const PoolContext& context, int num_threads)
 void Team::resize(int num_threads) {
   board_ = std::make_unique<PhaseBoard>(num_threads, board_->current().epoch());
   num_threads_.store(num_threads, std::memory_order_relaxed);
+  caller_counters_.reset();
 }
 
 void Team::run(Job& job) {

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from concurrent.futures import CancelledError, Future, wait
@@ -13,21 +10,12 @@ from typing import Any
 
 import pytest
 from support.idleness import becomes_idle
+from support.interpreter import run_python
 
 from weft.errors import ConfigError, ThreadError
 from weft.runtime import Pool, native
 
 THREADS = (1, 2, 3, 8)
-
-
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, **environment},
-    )
 
 
 @pytest.mark.parametrize("threads", THREADS)
@@ -269,6 +257,7 @@ def test_resize() -> None:
             pool.resize(threads)
             assert pool.num_threads == threads
             assert len(pool.statistics()) == threads
+            assert all(row["busy_ns"] == row["num_tiles"] == 0 for row in pool.statistics())
             assert pool.map(abs, range(-20, 0)) == list(range(20, 0, -1))
         with pytest.raises(ConfigError):
             pool.resize(0)
