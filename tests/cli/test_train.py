@@ -131,6 +131,7 @@ def test_ctrl_c_saves_and_resume_ends_in_the_same_bits(weft, run, place):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=300)
     assert process.returncode == 130 and not (stopped / "final").exists()
+    assert "go on with `weft train --resume" in weft.fails(1, "generate", "-m", stopped, "-p", "A")
     export = weft("export", "-m", stopped, "--hf", place / "early")
     assert export.returncode == 0, export.stderr
     done = weft("train", "--resume", stopped, "-t", "2")
@@ -189,6 +190,10 @@ def test_an_adapter_is_trained_used_and_fused(weft, place, tiny, tmp_path, quant
     assert settings["target_modules"] == ["q_proj", "up_proj"] and settings["r"] == 4
     adapted = weft("generate", "-m", tiny, "--adapter", run, "-p", "1?", "-n", "6", "--temp", "0", "-q")
     assert adapted.returncode == 0, adapted.stderr
+    run_itself = weft.ok("generate", "-m", run, "-p", "1?", "-n", "6", "--temp", "0", "-q")
+    assert run_itself == adapted.stdout
+    two = ("--adapter", run, "-p", "1?")
+    assert "one adapter for all answers" in weft.fails(2, "generate", "-m", run / "final", *two)
     fused = weft("fuse", "-m", tiny, "--adapter", run, "--out", tmp_path / "fused")
     assert fused.returncode == 0, fused.stderr
     plain = weft("generate", "-m", tmp_path / "fused", "-p", "1?", "-n", "6", "--temp", "0", "-q")

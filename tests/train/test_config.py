@@ -5,18 +5,14 @@ import dataclasses
 import pytest
 
 from weft.errors import ConfigError
-from weft.train.config import (
-    TrainConfig,
-    check_same_run,
-    config_of,
-    joined_settings,
-    read_settings,
-    write_settings,
-)
+from weft.train.config import TrainConfig, check_same_run, config_of
+from weft.train.settings_file import check_adapter, joined_settings, read_settings, write_settings
 
 
 def test_settings_survive_their_file(tmp_path):
-    config = TrainConfig(model="m", data=("a", "b"), steps=3, learning_rate=1, lora_layers="q_proj")
+    config = TrainConfig(
+        model="m", data=("a", "b"), steps=3, learning_rate=1, lora=True, lora_layers="q_proj"
+    )
     assert config.learning_rate == 1.0 and config.lora_layers == ("q_proj",)
     (tmp_path / "config.yaml").write_text(write_settings(config))
     assert config_of(read_settings(tmp_path / "config.yaml")) == config
@@ -93,3 +89,30 @@ def test_only_a_constant_rate_allows_other_steps():
 def test_every_setting_has_a_flag_of_its_own():
     flags = [flag for field in dataclasses.fields(TrainConfig) for flag in field.metadata["flags"]]
     assert len(flags) == len(set(flags)) and all(flag.startswith("-") for flag in flags)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"quant": "q4"}, "quant for an adapter alone, got a run without lora"),
+        ({"lora_layers": "q_proj", "rank": 8}, "rank, lora_layers for an adapter"),
+        (
+            {"targets": "price", "mask_prompt": True, "lora": True},
+            "lora, mask_prompt for text alone, got a run on vectors",
+        ),
+        ({"data": "a.npz", "z_loss": 0.1}, "z_loss for text"),
+        ({"standardize": True}, "standardize for vectors"),
+        ({"patience": 2, "eval_every": 0}, "patience for evaluations"),
+    ],
+)
+def test_settings_of_no_use_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        config_of(settings)
+    assert config_of({"lora": True, "quant": "q4", "rank": 8, "patience": 1}).rank == 8
+
+
+def test_an_adapter_that_is_told_of_but_not_trained_is_refused():
+    with pytest.raises(ConfigError, match="lora with rank, got a run that trains all weights"):
+        check_adapter({"rank": 16}, {"rank": 16})
+    check_adapter({"rank": 16}, {"rank": 16, "lora": True})
+    check_adapter({"seed": 1}, {"rank": 16, "alpha": 32.0})  # as config.yaml of a run has them

@@ -9,8 +9,9 @@ import pytest
 
 pytest.importorskip("weft._native", reason="the native core is not built")
 
+from weft.errors import ConfigError
 from weft.train.config import TrainConfig
-from weft.train.native_machinery import native_machinery
+from weft.train.native_machinery import make_pool, native_machinery
 from weft.train.prepare import prepare, resume
 
 STEPS = 20
@@ -55,3 +56,12 @@ def test_a_stop_after_every_step_changes_no_bit(tmp_path, name):
     with resume(tmp_path / "parts", {"threads": 2, "teams": 1}, native_machinery) as trainer:
         assert trainer.progress.step == STEPS - 1
         assert trainer.run().weights_sha256 == whole
+
+
+def test_teams_without_a_slice_leave_their_threads_to_the_others():
+    for slices, teams in ((1, 1), (2, 2), (3, 3), (8, 3)):
+        with make_pool(3, 3, slices) as pool:
+            assert (pool.num_threads, pool.num_teams) == (3, teams)
+    assert TrainConfig(batch_size=8, slice_size=3, grad_accumulation_steps=2).slices_per_step == 6
+    with pytest.raises(ConfigError, match="got 3 teams of 2 threads"):
+        make_pool(2, 3, 1)

@@ -212,6 +212,15 @@ def test_a_model_is_fine_tuned(tmp_path):
     assert json.loads((result.final / "config.json").read_text())["dtype"] == "bfloat16"
 
 
+def test_a_model_from_files_has_its_own_tokenizer(tmp_path):
+    (tmp_path / "text.txt").write_text("a text")
+    config = TrainConfig(
+        model=str(hugging_face_folder(tmp_path, "llama")), data=str(tmp_path / "text.txt"), tokenizer="gpt2"
+    )
+    with pytest.raises(ConfigError, match="has its own, got 'gpt2'"):
+        open_origin(config, find_files(config.data), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -199,6 +199,17 @@ def test_an_error_in_the_loop_of_ones_own_leaves_nothing_open(tmp_path):
         assert trainer.progress.step == 5
 
 
+def test_a_loop_that_is_left_ends_at_once(tmp_path, whole_run):
+    with tiny_trainer(tmp_path / "run") as trainer:
+        for stop in (4, 7):
+            for step in trainer:
+                if step.step == stop:
+                    break
+            assert (tmp_path / "run" / "checkpoints" / f"step-{stop}").is_dir()
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert trainer.run().weights_sha256 == whole_run
+
+
 def test_a_trainer_that_was_interrupted_can_go_on(tmp_path, whole_run):
     class Killer(Callback):
         def on_step(self, report):

@@ -32,7 +32,7 @@ def table(numbers, tmp_path):
 def settings(table, **changes):
     defaults = {"model": "perceptron", "data": str(table), "out": str(table.parent / "run")}
     defaults |= {"targets": ("sine", "product"), "batch_size": 32, "steps": 40, "threads": 2}
-    return defaults | changes
+    return defaults | {"learning_rate": 0.1} | changes
 
 
 def torch_run(x, y, weights, rate, batches):
@@ -55,6 +55,21 @@ def torch_run(x, y, weights, rate, batches):
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+def test_a_simple_table_is_learned_with_all_defaults(tmp_path):
+    """All inputs positive, most hidden values far from 0: a rate of 0.1 diverged."""
+    x = np.random.default_rng(1).random((300, 2)) * 3
+    rows = [f"{a},{b},{2 * a + b}" for a, b in x.tolist()]
+    (tmp_path / "simple.csv").write_text("\n".join(["a,b,price", *rows]))
+    made = weft.train(
+        model="perceptron",
+        data=str(tmp_path / "simple.csv"),
+        targets="price",
+        out=str(tmp_path / "r"),
+        epochs=100,
+    )
+    assert made.best_loss < 0.05 * np.var(2 * x[:, 0] + x[:, 1])
 
 
 def test_gradient_descent_is_that_of_torch(table):

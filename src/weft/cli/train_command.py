@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from weft.cli.options import flag, given, setting_flags
-from weft.train.config import TrainConfig, config_of, joined_settings
+from weft.train.config import TrainConfig, config_of
+from weft.train.settings_file import joined_settings
 
 
 @click.command("train")
@@ -38,14 +39,18 @@ def command(
     of numbers rather than text. The run folder holds config.yaml, log.jsonl, checkpoints/ and, at the end,
     final/. Ctrl-C saves and leaves; --resume goes on to the same bits.
     """
-    settings = joined_settings(config_path, given(TrainConfig, values))
-    config_of(settings)  # wrong settings are said before anything is opened
-    if resume is None and not settings.get("model"):
+    settings = given(TrainConfig, values)
+    joined = joined_settings(config_path, settings)
+    if resume is None:
+        config_of(joined)  # wrong settings are said before anything is opened
+    if resume is None and not joined.get("model"):
         raise click.UsageError("Expected a model to train, got none; pass --model, or --resume RUN.")
-    sys.exit(_train(resume, settings, trace_path, quiet))
+    sys.exit(_train(config_path, resume, settings, trace_path, quiet))
 
 
-def _train(resume: str | None, settings: dict[str, Any], trace_path: str | None, quiet: bool) -> int:
+def _train(
+    config_path: str | None, resume: str | None, settings: dict[str, Any], trace_path: str | None, quiet: bool
+) -> int:
     # Here, since they bring numpy and the native core: `weft train --help` needs neither.
     from weft.cli.main import EXIT_INTERRUPTED
     from weft.cli.train_progress import PlainProgress, RichProgress
@@ -54,7 +59,7 @@ def _train(resume: str | None, settings: dict[str, Any], trace_path: str | None,
 
     progress = PlainProgress() if quiet or not sys.stderr.isatty() else RichProgress()
     progress.quiet = quiet
-    with closing(progress), trainer(resume=resume, callbacks=[progress], **settings) as made:
+    with closing(progress), trainer(config_path, resume=resume, callbacks=[progress], **settings) as made:
         progress.introduce(made)
         with trace_to(made, trace_path) if trace_path else nullcontext():
             result = made.run()

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from weft.errors import ConfigError, ModelFileError, UnsupportedError
+from weft.errors import ConfigError, ModelFileError, ModelNotFoundError, UnsupportedError
+from weft.io.json_file import read_json_object
 from weft.models.adapter_bank import AdapterBank, AdapterWeights
 from weft.models.config import ModelConfig, TokenModelConfig
 from weft.ops.low_rank import MAX_RANK
-from weft.train.adapters import adapter_folder, load_adapter
+from weft.train.adapters import CONFIG_FILE, adapter_folder, is_adapter, load_adapter
 
 
 class Adapters:
@@ -48,6 +49,39 @@ class Adapters:
         self.check_new(name)
         self.bank = AdapterBank((*self.bank.adapters, adapter))
         self._numbers[name] = len(self.bank.adapters)
+
+
+def base_and_adapter(
+    model: str | os.PathLike[str], adapter: str | os.PathLike[str] | None
+) -> tuple[str | os.PathLike[str], str | os.PathLike[str] | None]:
+    """The model to load and its adapter where `model` may be an adapter's folder, or a run's.
+
+    Raises ModelNotFoundError for a run without a result, ConfigError for two adapters.
+    """
+    path = Path(model)
+    if not path.is_dir():
+        return model, adapter
+    from weft.train.run_folder import (
+        RunFolder,
+    )  # with all settings of training, which a model's name needs not
+
+    result = path / "final" if RunFolder.holds_run(path) else path
+    if result != path and not result.is_dir():
+        raise ModelNotFoundError(
+            f"{path}: expected a run that is done, got one without a result; go on with "
+            f"`weft train --resume {path}`, or take its newest checkpoint by `weft export --hf`."
+        )
+    if not is_adapter(result):
+        return model, adapter
+    if adapter is not None:
+        raise ConfigError(f"Expected one adapter for all answers, got {path} and {adapter}; leave one out.")
+    base = read_json_object(result / CONFIG_FILE).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelNotFoundError(
+            f"{path}: expected an adapter that names its model, got one that does not; name the model, and "
+            "pass this as its adapter."
+        )
+    return base, result
 
 
 def read_adapter(path: str | os.PathLike[str], config: TokenModelConfig) -> AdapterWeights:

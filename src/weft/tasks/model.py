@@ -26,7 +26,7 @@ from weft.serve.masks import MaskTable
 from weft.serve.plan_runner import PlanRunner
 from weft.serve.sampling import SamplingParams
 from weft.serve.states import TextStates
-from weft.tasks.adapters import Adapters, read_adapter
+from weft.tasks.adapters import Adapters, base_and_adapter, read_adapter
 from weft.tasks.chat import Chatter, Message
 from weft.tasks.completion import Completion
 from weft.tasks.generate import Generator, Prompt, Stream
@@ -55,7 +55,7 @@ def load(
     max_running: int = EngineConfig.max_running,
     draft_max: int = EngineConfig.draft_max,
 ) -> Model:
-    """The model of that name, folder or file, ready to answer.
+    """The model of that name, folder or file, ready to answer; of an adapter its model, with it.
 
     adapter: the folder of a LoRA adapter, or of the run that trained it, to answer with by default.
     adapters: others by the names that requests choose them by; `Model.load_adapter` loads more. Other
@@ -65,6 +65,7 @@ def load(
     config = EngineConfig(
         threads, teams, quant, kv_dtype, max_context, kv_memory, max_rows, max_running, draft_max
     )
+    model, adapter = base_and_adapter(model, adapter)
     loaded = Model(resolve(model), config)
     try:
         if adapter is not None:

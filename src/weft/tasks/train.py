@@ -17,12 +17,13 @@ from weft.models.weight_spec import Role
 from weft.runtime import Pool, Weight, WeightPart
 from weft.tasks.model import Model
 from weft.train.adapters import Adapter, fuse
-from weft.train.config import VECTOR_DEFAULTS, TrainConfig, config_of, is_vector_run, joined_settings
+from weft.train.config import VECTOR_DEFAULTS, TrainConfig, config_of, is_vector_run
 from weft.train.native_machinery import adapter_settings, native_machinery
 from weft.train.origin import Origin
 from weft.train.prepare import Machinery, default_folder, prepare, resume
 from weft.train.report import Callback, TrainingResult
 from weft.train.run_folder import RunFolder
+from weft.train.settings_file import check_adapter, joined_settings
 from weft.train.trainer import Trainer
 from weft.types import Array
 
@@ -60,6 +61,7 @@ def trainer(
     folder = _folder_to_resume(resume, given)
     if folder is not None:
         return _resume(folder, given, callbacks)
+    check_adapter(settings, given)
     if is_vector_run(given):
         given = {**VECTOR_DEFAULTS, **given}
     return prepare(config_of(given), native_machinery, callbacks, sampler_of)

@@ -6,12 +6,10 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from weft.config import QUANT_KINDS, check_choice, check_count, setting
 from weft.errors import ConfigError
-from weft.train.yaml_text import parse_yaml
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "linear", "constant", "wsd")
@@ -111,7 +109,9 @@ class TrainConfig:
     threads: int | None = setting(
         None, "-t", "--threads", help="Threads to compute with; by default what the machine grants."
     )
-    teams: int = setting(1, "--teams", help="Teams that the threads are split into.")
+    teams: int = setting(
+        1, "--teams", help="Teams that the threads are split into, at most one for each slice of a step."
+    )
 
     save_every: int = setting(100, "--save-every", help="Steps between checkpoints.")
     keep_checkpoints: int = setting(2, "--keep-checkpoints", help="Latest checkpoints that are kept.")
@@ -145,6 +145,7 @@ class TrainConfig:
             check_choice(name, getattr(self, name), choices)
         if self.steps is not None and self.epochs is not None:
             raise ConfigError("Expected steps or epochs, got both; leave one out.")
+        _check_use(self)
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ConfigError("Expected sgd with momentum for nesterov, got other settings; leave it out.")
 
@@ -152,6 +153,11 @@ class TrainConfig:
     def rows_per_step(self) -> int:
         """Packed sequences of a step."""
         return self.batch_size * self.grad_accumulation_steps
+
+    @property
+    def slices_per_step(self) -> int:
+        """Slices of a step."""
+        return math.ceil(self.rows_per_step / self.rows_per_slice)
 
     @property
     def rows_per_slice(self) -> int:
@@ -196,6 +202,18 @@ _RANGES = {
     "patience": (0, _MOST),
     "sample_every": (0, _MOST),
 }
+# Settings that say nothing where another one is not set.
+_OF_ADAPTERS = ("rank", "lora_dropout", "lora_layers", "quant")
+_OF_TEXT = (
+    "lora",
+    "mask_prompt",
+    "tokenizer",
+    "sample_every",
+    "label_smoothing",
+    "z_loss",
+    "grad_checkpoint",
+)
+_OF_VECTORS = ("inputs", "standardize")
 _CHOICES: dict[str, tuple[object, ...]] = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
@@ -211,7 +229,6 @@ VECTOR_DEFAULTS: Mapping[str, Any] = {
     "weight_decay": 0.0,
     "schedule": "constant",
     "warmup_steps": 0,
-    "learning_rate": 0.1,
     "batch_size": 256,
     "max_seq_length": 1,
     "dtype": "float32",
@@ -252,6 +269,25 @@ def _check_types(config: TrainConfig) -> None:
             raise ConfigError(f"Expected {field.name} to be {names}, got {value!r}; correct it.")
 
 
+def _check_use(config: TrainConfig) -> None:
+    """Raises ConfigError for a setting that would be of no use, as nobody may have meant it so."""
+    is_vector = is_vector_run(vars(config))
+    useless = (
+        (not config.lora, _OF_ADAPTERS, "an adapter alone, got a run without lora"),
+        (is_vector, _OF_TEXT, "text alone, got a run on vectors"),
+        (not is_vector, _OF_VECTORS, "vectors alone, got a run without targets"),
+        (not config.eval_every, ("patience",), "evaluations alone, got none by eval_every"),
+    )
+    for is_useless, names, reason in useless:
+        if is_useless and (told := _changed(config, names)):
+            raise ConfigError(f"Expected {', '.join(told)} for {reason}; leave out what is not meant.")
+
+
+def _changed(config: TrainConfig, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `names` that are not as they are by default."""
+    return tuple(name for name in names if getattr(config, name) != getattr(TrainConfig, name))
+
+
 def _check_range(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not (low <= value <= high and math.isfinite(value)):
         most = "" if high == _MOST else f" and at most {high:g}"
@@ -276,64 +312,6 @@ def config_of(settings: Mapping[str, Any]) -> TrainConfig:
             hint = f"did you mean {close[0]}?" if close else "see `weft train --help`."
             raise ConfigError(f"Expected settings of a training run, got {name!r}; {hint}")
     return TrainConfig(**settings)
-
-
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """The settings in a YAML file, by field name ("-" may stand for "_"). Raises ConfigError."""
-    import yaml
-
-    try:
-        content = parse_yaml(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: expected a readable file, got: {error.strerror}; check it.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: expected YAML, got: {reason}; correct it.") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path}: expected lines of `name: value`, got {type(content).__name__}; see --help."
-        )
-    try:
-        settings = {_field_name(str(name)): value for name, value in content.items()}
-        config_of(settings)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return settings
-
-
-def _field_name(name: str) -> str:
-    """The field that a file names: by its own name, or by its flag, with "-" or "_"."""
-    plain = name.replace("-", "_")
-    for field in dataclasses.fields(TrainConfig):
-        if any(flag.lstrip("-").replace("-", "_") == plain for flag in field.metadata["flags"]):
-            return field.name
-    return plain
-
-
-def joined_settings(path: str | Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` over the settings in the YAML file at `path`, if any. Raises ConfigError.
-
-    Of steps and epochs, each of which takes the place of the other, those given win.
-    """
-    settings = read_settings(path) if path is not None else {}
-    for name, other in (("steps", "epochs"), ("epochs", "steps")):
-        if given.get(name) is not None:
-            settings.pop(other, None)
-    return {**settings, **given}
-
-
-def write_settings(config: TrainConfig) -> str:
-    """The configuration as YAML, all fields in their order."""
-    import yaml
-
-    fields = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(config).items()
-    }
-    text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
-    return text
 
 
 def check_same_run(old: TrainConfig, new: Mapping[str, Any]) -> TrainConfig:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from weft.config import format_bytes
-from weft.errors import OutOfMemoryError, UnsupportedError
+from weft.errors import ConfigError, OutOfMemoryError, UnsupportedError
 from weft.io.checkpoint import Checkpoint
 from weft.machine import available_memory, default_threads
 from weft.models.adapter import AdapterSettings
@@ -46,7 +45,8 @@ def machinery_of(
     frozen: Callable[[Pool], Frozen | None] = lambda pool: None,
 ) -> Machinery:
     """A pool with `weights`, and `frozen` ones made on it, bound to `plans` for slices of `max_rows`."""
-    pool = make_pool(config.threads, config.teams)
+    # A team without a slice would do nothing, and its threads are missed by the others.
+    pool = make_pool(config.threads, config.teams, config.slices_per_step)
     try:
         model = bind_model(config, plans, weights, pool, max_rows, frozen(pool))
         check_memory(config, model)
@@ -66,8 +66,7 @@ def least_row_seconds(config: TrainConfig, model: ModelTrainable, pool: Pool, ro
     """The least time for a row of full slices, of all teams together. Measures the machine for it."""
     length = config.max_seq_length
     sizes = {"rows": rows, "sequences": rows / length, "context": (length + 1) / 2}
-    teams = 1 if config.rows_per_step <= config.rows_per_slice else pool.num_teams
-    return least_seconds(model.plan, sizes, measure_limits(pool)) / rows / teams
+    return least_seconds(model.plan, sizes, measure_limits(pool)) / rows / pool.num_teams
 
 
 def bind_model(
@@ -85,14 +84,23 @@ def bind_model(
         pool,
         max_rows=max_rows,
         frozen=frozen,
-        num_slices=math.ceil(config.rows_per_step / config.rows_per_slice),
+        num_slices=config.slices_per_step,
         seed=config.seed,
     )
 
 
-def make_pool(threads: int | None, teams: int) -> Pool:
-    """A pool of so many threads, by default those that the machine grants."""
-    return Pool(threads or max(default_threads(), teams), teams)
+def make_pool(threads: int | None, teams: int = 1, most_teams: int | None = None) -> Pool:
+    """A pool of so many threads, by default those that the machine grants, in at most `most_teams`.
+
+    Raises ConfigError.
+    """
+    threads = threads or max(default_threads(), teams)
+    if teams > threads:
+        raise ConfigError(
+            f"Expected at most one team a thread, got {teams} teams of {threads} threads; lower teams or "
+            "raise threads."
+        )
+    return Pool(threads, min(teams, most_teams or teams))
 
 
 def training_plans(config: TrainConfig, model: TokenModelConfig) -> TrainingPlans:

@@ -80,6 +80,11 @@ def open_origin(config: TrainConfig, files: DataFiles, folder: Path, is_new: boo
 
 def _from_files(config: TrainConfig) -> Origin:
     checkpoint = open_checkpoint(resolve(config.model))
+    if config.tokenizer is not None:
+        raise ConfigError(
+            f"Expected a tokenizer for a model from scratch alone, as {config.model} has its own, got "
+            f"{config.tokenizer!r}; leave it out."
+        )
     return Origin(
         checkpoint.config,
         read_config(checkpoint.config),

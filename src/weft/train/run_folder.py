@@ -9,7 +9,8 @@ from typing import IO, Any, Self
 
 from weft.errors import TrainingError
 from weft.io.atomic_file import write_atomically
-from weft.train.config import TrainConfig, config_of, read_settings, write_settings
+from weft.train.config import TrainConfig, config_of
+from weft.train.settings_file import read_settings, write_settings
 
 _CONFIG, _LOG, _LOCK = "config.yaml", "log.jsonl", ".lock"
 

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import math
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,9 @@ class Trainer:
         self._parts = parts
         self._store = CheckpointStore(folder.checkpoints, config.keep_checkpoints)
         self._interruption = Interruption()
+        self._loop: Callable[[], Generator[StepReport, None, None] | None] = lambda: (
+            None
+        )  # the last one begun
 
     @property
     def weights(self) -> Mapping[str, Array]:
@@ -128,8 +132,9 @@ class Trainer:
         return self.finish()
 
     def __iter__(self) -> Iterator[StepReport]:
-        self._loop = self._steps()
-        return self._loop
+        loop = self._steps()
+        self._loop = weakref.ref(loop)  # a loop that was left ends at once, as long as nobody else holds it
+        return loop
 
     def _steps(self) -> Generator[StepReport, None, None]:
         self.reason = "interrupted"
@@ -206,8 +211,9 @@ class Trainer:
         other processes. A second call does nothing.
         """
         try:
-            if self._loop is not None and inspect.getgeneratorstate(self._loop) != inspect.GEN_RUNNING:
-                self._loop.close()
+            loop = self._loop()
+            if loop is not None and inspect.getgeneratorstate(loop) != inspect.GEN_RUNNING:
+                loop.close()
         finally:
             self._parts.close()
             self.folder.close()
@@ -218,7 +224,6 @@ class Trainer:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    _loop: Generator[StepReport, None, None] | None = None  # the one begun last
     _least_row_seconds: float | None = None
     _last_save = 0.0, 0.0  # when, and the seconds that checkpoints had taken by then
     _saved_step: int | None = None
@@ -300,10 +305,13 @@ class Trainer:
         began = f"it began in {place}" if place else "where it began could not be found again"
         steps = self._store.steps()
         last = f"the last good checkpoint is {self._store.path(steps[-1])}" if steps else "no checkpoint yet"
+        how = (
+            f"`weft export -m {self.folder.path} --hf FOLDER`, then --model FOLDER" if steps else "begin anew"
+        )
         what = f"a loss of {loss}" if not math.isfinite(loss) else f"gradients of size {norm}"
         return TrainingError(
-            f"step {step}: expected a finite loss, got {what}; {began}; {last}. Lower the learning rate, or "
-            "set clip_norm, and start from there."
+            f"step {step}: expected a finite loss, got {what}; {began}; {last}. To go on: {how}, with a "
+            "lower learning_rate or with clip_norm."
         )
 
     def _restore(self, content: CheckpointContent) -> None:

@@ -47,7 +47,8 @@ def assemble_vectors(config: TrainConfig, folder: RunFolder, callbacks: Sequence
     data = _read_data(config, folder, is_new)
     model = VectorConfig(data.train.inputs, data.train.targets, _hidden(config))
     steps = config.steps or max(1, math.ceil((config.epochs or 1.0) * len(data.train) / config.rows_per_step))
-    config = dataclasses.replace(config, steps=steps, epochs=None)
+    rate = _suitable_rate(model) if config.learning_rate is None else config.learning_rate
+    config = dataclasses.replace(config, steps=steps, epochs=None, learning_rate=rate)
     weights = initial_vector_weights(model, config.seed)
     machinery = machinery_of(config, vector_plans(config, model), weights, config.rows_per_slice)
     parts = _training_parts(config, data, model, machinery)
@@ -55,6 +56,14 @@ def assemble_vectors(config: TrainConfig, folder: RunFolder, callbacks: Sequence
         folder.begin(config)
     board = [TensorBoardWriter(folder.path / "tensorboard")] if config.tensorboard else []
     return Trainer(config, parts, folder, [*callbacks, *board])
+
+
+def _suitable_rate(model: VectorConfig) -> float:
+    """A rate at which plain descent of the last layer cannot overshoot, whatever the hidden values are.
+
+    These are within ±1: the curvature of the mean squared error is at most 2 · (hidden + 1) / targets.
+    """
+    return min(0.1, len(model.targets) / (model.hidden_features + 1))
 
 
 @dataclass(frozen=True)
