@@ -43,6 +43,15 @@ check() {  # name of the log, command...
   fi
 }
 
+# What is to be built: the tests that are run, and the extension for a script.
+targets() {
+  local source
+  for source in "$root"/tests/native/test_$tests.cc; do
+    [ -f "$source" ] && basename "$source" .cc
+  done
+  [ ${#script[@]} -eq 0 ] || echo _native
+}
+
 native_tests() {  # folder
   local failed=0 test
   for test in "$1"/test_$tests; do
@@ -91,7 +100,11 @@ one() {  # name, -fsanitize= value, run-time library
   mkdir -p "$folder"
   configure "$folder" "$2"
   # Warnings that only instrumented code draws are not errors here.
-  cmake --build "$folder" -j "$jobs" >"$folder.build.log" 2>&1 || { tail -n 60 "$folder.build.log"; exit 1; }
+  local wanted
+  mapfile -t wanted < <(targets)
+  [ ${#wanted[@]} -gt 0 ] || { echo "expected a test like test_$tests or a script, got neither" >&2; exit 2; }
+  cmake --build "$folder" -j "$jobs" --target "${wanted[@]}" >"$folder.build.log" 2>&1 ||
+    { tail -n 60 "$folder.build.log"; exit 1; }
   native_tests "$folder"
   python_script "$folder" "$3"
 }
