@@ -2,12 +2,14 @@
 # Compiles the native core for aarch64, and runs its tests in qemu's user mode. Fails on a failing build or test;
 # says so and succeeds where the compiler is missing, and builds only where qemu is.
 #
-# BUILD is the folder to build in (default: build/aarch64), JOBS the compilers at once.
+# BUILD is the folder to build in (default: build/aarch64), JOBS the compilers at once, TESTS which native tests to
+# run (default: *, as in test_*), LIMIT the seconds that each may take (default: 1800).
 # Debian: g++-aarch64-linux-gnu, qemu-user.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 [ -d "$root/.venv/bin" ] && PATH=$root/.venv/bin:$PATH
+tests=${TESTS:-*}
 build=${BUILD:-$root/build/aarch64}
 compiler=aarch64-linux-gnu-g++
 
@@ -26,4 +28,4 @@ if [ -z "$emulator" ]; then
   exit 0
 fi
 # qemu 7.2 ends with an assertion of its own in the child of a threaded process that forks: that test is skipped.
-WEFT_TEST_EMULATED=1 ctest --test-dir "$build" --output-on-failure --timeout 1800
+WEFT_TEST_EMULATED=1 ctest --test-dir "$build" --output-on-failure --timeout "${LIMIT:-1800}" --no-tests=error -R "^test_${tests//\*/.*}\$"
