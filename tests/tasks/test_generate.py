@@ -107,7 +107,10 @@ def test_an_empty_prompt_is_refused(tiny: weft.Model, prompt: object) -> None:
             call(prompt)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("prompt", [[[VOCABULARY]], [[-1]], [[0.5]], [[[1, 2]]], [["a", "b"]], [None], [1.5]])
+@pytest.mark.parametrize(
+    "prompt",
+    [[[VOCABULARY]], [[-1]], [[0.5]], [[[1, 2]]], [["a", "b"]], [None], [1.5], None, 5, b"abc", {"a": 1}],
+)
 def test_what_is_no_prompt_is_refused(tiny: weft.Model, prompt: object) -> None:
     with pytest.raises(PromptError, match=r"Expected .* got"):
         tiny.generate(prompt)  # type: ignore[arg-type]

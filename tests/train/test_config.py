@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from weft.errors import ConfigError
@@ -16,6 +18,23 @@ def test_settings_survive_their_file(tmp_path):
     assert config.learning_rate == 1.0 and config.lora_layers == ("q_proj",)
     (tmp_path / "config.yaml").write_text(write_settings(config))
     assert config_of(read_settings(tmp_path / "config.yaml")) == config
+
+
+def test_paths_and_numbers_of_numpy_are_taken_as_plain_values():
+    config = TrainConfig(
+        model=Path("m"),
+        data=[Path("a"), "b"],
+        out=Path("runs/x"),
+        steps=np.int64(3),
+        learning_rate=np.float32(0.5),
+        eps=np.float64(1e-6),
+    )
+    assert (config.model, config.data, config.out) == ("m", ("a", "b"), "runs/x")
+    assert [type(n) for n in (config.steps, config.learning_rate, config.eps)] == [int, float, float]
+    assert TrainConfig(data=Path("a")).data == ("a",)
+    for settings in ({"data": 3}, {"data": [3]}, {"steps": 2.0}, {"steps": True}, {"seed": "1"}, {"lora": 1}):
+        with pytest.raises(ConfigError, match=f"Expected {next(iter(settings))} to be"):
+            TrainConfig(**settings)
 
 
 def test_a_file_may_write_names_as_flags(tmp_path):

@@ -198,9 +198,14 @@ class Stream:
 
 
 def prompt_list(prompts: Prompt | List[Prompt]) -> list[Prompt]:
-    """`prompts` as a list: a text or a list of token ids is a single one."""
+    """`prompts` as a list: a text or a list of token ids is a single one. Raises PromptError."""
     if isinstance(prompts, str) or (isinstance(prompts, np.ndarray) and prompts.ndim == 1):
         return [prompts]
+    if isinstance(prompts, bytes | bytearray | Mapping) or not isinstance(prompts, Iterable):
+        raise PromptError(
+            f"Expected prompts as texts or as lists of token ids, got {type(prompts).__name__}; pass "
+            "one of them."
+        )
     items: list[Any] = list(prompts)
     if items and all(isinstance(item, (int, np.integer)) for item in items):
         return [items]

@@ -8,7 +8,7 @@ from collections.abc import Sequence as List
 from pathlib import Path
 from typing import Any, Self
 
-from weft.config import EngineConfig
+from weft.config import EngineConfig, check_count
 from weft.errors import ConfigError, ModelFileError
 from weft.io.sources import resolve
 from weft.io.tokenizer import Tokenizer
@@ -150,8 +150,7 @@ class Model:
     def plan(self, rows: int | None = None, purpose: str = "generate") -> Plan:
         """The plan of a step of at most `rows` tokens: operations, shapes, FLOPs, bytes, memory. Print it."""
         rows = self.config.max_rows if rows is None else rows
-        if rows < 1:
-            raise ConfigError(f"Expected rows of at least 1, got {rows}; raise it.")
+        check_count("rows", rows)
         return self._plan(purpose, rows, min(rows, self._max_outputs(purpose)))
 
     @property

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, get_args, get_type_hints
 
 from weft.config import QUANT_KINDS, check_choice, check_count, setting
@@ -130,8 +132,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("data", "lora_layers", "targets", "inputs"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+            object.__setattr__(self, name, _texts(getattr(self, name)))
         _check_types(self)
         for name in ("targets", "inputs"):
             names = ",".join(getattr(self, name)).split(",") if getattr(self, name) else []
@@ -234,6 +235,8 @@ VECTOR_DEFAULTS: Mapping[str, Any] = {
     "dtype": "float32",
 }
 
+_KIND_NAMES: Mapping[Any, str] = {type(None): "nothing", ...: "several"}
+
 # What a resumed run may do otherwise without becoming another run.
 CHANGEABLE = frozenset(
     (
@@ -257,16 +260,35 @@ def _check_types(config: TrainConfig) -> None:
     for field in dataclasses.fields(config):
         value, hint = getattr(config, field.name), hints[field.name]
         kinds = get_args(hint) or (hint,)
+        value = _plain(value, kinds)
+        object.__setattr__(config, field.name, value)
         if hint == tuple[str, ...]:
-            good = all(isinstance(item, str) for item in value)
-        elif float in kinds and type(value) is int:
-            object.__setattr__(config, field.name, float(value))
-            good = True
+            good = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
         else:
             good = type(value) in kinds
         if not good:
-            names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
+            names = " or ".join(_KIND_NAMES.get(kind) or kind.__name__ for kind in kinds)
             raise ConfigError(f"Expected {field.name} to be {names}, got {value!r}; correct it.")
+
+
+def _texts(value: Any) -> Any:
+    """One text or path, or several, as a tuple of texts; anything else as it is."""
+    if isinstance(value, str | os.PathLike):
+        value = (value,)
+    if not isinstance(value, Iterable):
+        return value
+    return tuple(os.fspath(item) if isinstance(item, os.PathLike) else item for item in value)
+
+
+def _plain(value: Any, kinds: tuple[Any, ...]) -> Any:
+    """A path as text, a number of another library as Python's own, where one of `kinds` is that."""
+    if str in kinds and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if int in kinds and isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    if float in kinds and isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
+    return value
 
 
 def _check_use(config: TrainConfig) -> None:
