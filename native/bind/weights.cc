@@ -9,6 +9,7 @@
 #include "bind/bind.h"
 #include "bind/gil.h"
 #include "ops/weight_pack.h"
+#include "threads/float_mode.h"
 #include "threads/pool.h"
 
 namespace nb = nanobind;
@@ -142,6 +143,7 @@ nb::object dequantize(const Weight& weight) {
   nb::capsule owner(values, [](void* pointer) noexcept { delete[] static_cast<float*>(pointer); });
   {
     const GilReleased released;
+    const DefaultFloatMode mode;
     for (int64_t row = 0; row < n; ++row) weight.dequantize_row(row, values + row * k);
   }
   const size_t shape[2] = {static_cast<size_t>(n), static_cast<size_t>(k)};

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from weft.errors import ConfigError, OutOfMemoryError, PlanError, WeftError
-from weft.runtime import Pool, measure_limits
+from weft.runtime import Pool, Weight, WeightPart, measure_limits
 from weft.runtime.native import native
 from weft.types import Array
 
@@ -110,6 +110,20 @@ def test_outputs_of_every_type() -> None:
             result = plan.run(pool.handle, {"x": values})["y"]
             assert result.dtype == dtype
             assert np.array_equal(result, values)
+
+
+def test_weights_read_the_same_where_denormals_are_flushed() -> None:
+    torch = pytest.importorskip("torch")
+    small = np.full((32, 32), 1e-5, np.float32)  # whose scale is a denormal of 16 bits
+    with Pool(1) as pool:
+        weight = Weight.pack(pool, [WeightPart("F32", 32, 32, small)], target="q8")
+    expected = weight.dequantize()
+    assert torch.set_flush_denormal(True)
+    try:
+        values = weight.dequantize()
+    finally:
+        torch.set_flush_denormal(False)
+    assert np.array_equal(values, expected) and values.min() > 0
 
 
 class Fleeting:
