@@ -6,7 +6,7 @@
 
 namespace weft {
 
-// The best of several rounds of all threads of the team working at once. FLOP/s count a multiplication
+// The best of several rounds of the team's threads, no more than one for each core, working at once. FLOP/s count a multiplication
 // and an addition as two operations.
 struct MachineLimits {
   double f32_flops;
@@ -16,7 +16,8 @@ struct MachineLimits {
   double read_bytes_per_second;
 };
 
-// Takes about a second. Throws Error(kMemory) when there is no memory for the stream that is read.
+// Takes about a second, and a quarter of the available memory at most. Throws Error(kMemory) when that is too little
+// for the stream that is read, Error(kThread) as Team::run does, or when the threads do not come within a minute.
 MachineLimits measure_limits(Team& team, const Kernels& kernels);
 
 }  // namespace weft
