@@ -185,8 +185,10 @@ void attend_blocks(const AttentionTile& tile, const Workspace& space, int64_t fi
   const bool is_wide = sizeof(T) == sizeof(float);
   const bool is_direct = tile.head_dim % kLanes == 0 && (is_wide || num_queries(tile) <= kDirectQueries);
   for (int64_t block = first_block; block < end_block; ++block) {
-    const int64_t next = block + 1 < end_block ? block + 1 : block;
-    attend_block<T>(tile, space, block, is_direct, tile.keys + tile.block_table[next] * tile.block_bytes, records);
+    const int32_t next = block + 1 < end_block       ? tile.block_table[block + 1]
+                         : tile.num_blocks_ahead > 0 ? tile.blocks_ahead[0]
+                                                     : tile.block_table[block];
+    attend_block<T>(tile, space, block, is_direct, tile.keys + next * tile.block_bytes, records);
   }
 }
 

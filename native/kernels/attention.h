@@ -26,6 +26,8 @@ struct AttentionTile {
   int64_t values_offset_bytes; // from a block's keys to its values
   DType dtype;                 // of the cache: kF32, kF16 or kBF16
   const int32_t* block_table;
+  const int32_t* blocks_ahead;  // those that the tile after this one sees, to be asked for meanwhile
+  int64_t num_blocks_ahead;
   float* workspace;            // attention_workspace_floats(...) floats, aligned to 64 bytes
 };
 

@@ -17,9 +17,16 @@ static_assert(kAttentionStretchFloats == kMaxTileRows * (kStretchTokens + kWeigh
 struct Stretch {
   const int32_t* keys[kStretchBlocks];    // [pairs of features][32 tokens]
   const int32_t* values[kStretchBlocks];  // [16 pairs of tokens][features]
-  const char* next[kStretchBlocks];       // where as many bytes will be read next
+  const char* next[kStretchBlocks];       // keys of the blocks that will be read after these
+  int64_t values_offset_bytes;            // from keys to values
   int tokens;                             // from the first block on, that a query of the tile sees
 };
+
+// Asks for what is read a stretch later: into the second cache, which more lines can be under way to than to the first.
+template <int kBytes>
+static inline void prefetch_early(const char* from) {
+  for (int byte = 0; byte < kBytes; byte += 64) __builtin_prefetch(from + byte, 0, 2);
+}
 
 struct PairSpace {
   int32_t* queries;   // [query][pairs of features]
@@ -82,15 +89,16 @@ static inline __attribute__((always_inline)) void add_dots(F32 (&sums)[R][V], co
 
 // scores[r][t] = sum over pairs of features of queries[r] . keys[t] for the 16 * V tokens from vector `first` of the
 // stretch on, which is even but where V is 1. Meanwhile asks for the values of the same blocks; of the last one, which
-// may have just begun, for those that are seen.
+// may have just begun, for those that are seen; and early for the keys of the next blocks.
 template <int R, int V>
 static void score_pairs(const Stretch& stretch, int first, const int32_t* queries, int64_t pairs, float* scores) {
-  constexpr int kBlocks = (V + 1) / 2;
+  constexpr int kBlocks = (V + 1) / 2, kLastBytes = V == 1 ? 64 : 128;
   const int32_t* keys[kBlocks];
-  const char* values[kBlocks];
+  const char *values[kBlocks], *next[kBlocks];
   for (int b = 0; b < kBlocks; ++b) {
     keys[b] = stretch.keys[first / 2 + b] + first % 2 * kLanes;
     values[b] = reinterpret_cast<const char*>(stretch.values[first / 2 + b]) + first % 2 * 64;
+    next[b] = stretch.next[first / 2 + b] + first % 2 * 64;
   }
   const int seen = stretch.tokens - (first / 2 + kBlocks - 1) * kTokens;
   const int64_t last_step = seen < kTokens ? (seen + 1) / 2 * 8 : 128;
@@ -103,7 +111,10 @@ static void score_pairs(const Stretch& stretch, int first, const int32_t* querie
   for (int64_t pair = 0; pair < pairs; ++pair) {
 #pragma GCC unroll 4
     for (int b = 0; b + 1 < kBlocks; ++b) prefetch<128>(values[b] + pair * 128);
-    prefetch<V == 1 ? 64 : 128>(values[kBlocks - 1] + pair * last_step);
+    prefetch<kLastBytes>(values[kBlocks - 1] + pair * last_step);
+#pragma GCC unroll 4
+    for (int b = 0; b + 1 < kBlocks; ++b) prefetch_early<128>(next[b] + pair * 128);
+    prefetch_early<kLastBytes>(next[kBlocks - 1] + pair * 128);
     add_dots<R, V>(sums, queries + pair, pairs,
                    [&](int v) { return load_words(keys[v / 2] + pair * kTokens + v % 2 * kLanes); });
   }
@@ -114,7 +125,7 @@ static void score_pairs(const Stretch& stretch, int first, const int32_t* querie
 }
 
 // out[r][c] += sum over pairs [begin, end) of tokens of weights[r] . values[c] for V vectors of columns from `column`
-// on, the last of them of `count` columns. Meanwhile asks for the next bytes.
+// on, the last of them of `count` columns. Meanwhile asks early for the values of the next blocks.
 template <int R, int V>
 static void value_pairs(const Stretch& stretch, int64_t column, int64_t count, int64_t head_dim, int begin, int end,
                         const int32_t* weights, float* out, int64_t out_stride) {
@@ -127,10 +138,10 @@ static void value_pairs(const Stretch& stretch, int64_t column, int64_t count, i
     const int block = begin / (kTokens / 2), from = begin % (kTokens / 2);
     const int stop = (block + 1) * (kTokens / 2) < end ? (block + 1) * (kTokens / 2) : end;
     const int32_t* values = stretch.values[block] + from * head_dim + column;
-    const char* next = stretch.next[block] + (from * head_dim + column) * 4;
+    const char* next = stretch.next[block] + stretch.values_offset_bytes + (from * head_dim + column) * 4;
 #pragma GCC unroll 1
     for (; begin < stop; ++begin, values += head_dim, next += head_dim * 4) {
-      prefetch<V * 64>(next);
+      prefetch_early<V * 64>(next);
       add_dots<R, V>(sums, weights + begin, kWeightWords, [&](int v) {
         return V == 1 ? load_words(values, count) : load_words(values + v * kLanes);
       });
@@ -262,18 +273,25 @@ static void attend_pairs_rows(int rows, const AttentionTile& tile, const PairSpa
   if constexpr (R > 1) attend_pairs_rows<R - 1>(rows, tile, space, stretch, base, first, records);
 }
 
+// The block to ask for while `block`, of number `number` in its stretch, is read: of the next stretch, or of the tile
+// that comes after this one.
+static inline int32_t block_after(const AttentionTile& tile, int64_t block, int64_t number, int64_t end_block) {
+  if (block + kStretchBlocks < end_block) return tile.block_table[block + kStretchBlocks];
+  return number < tile.num_blocks_ahead ? tile.blocks_ahead[number] : tile.block_table[block];
+}
+
 // Blocks [begin, end) of the stretch that begins with block `first`; after them those from `end` on are read, if
 // they are below `end_block`.
 static inline Stretch stretch_of(const AttentionTile& tile, int64_t first, int64_t begin, int64_t end,
                                  int64_t end_block) {
   Stretch stretch = {};
   stretch.tokens = static_cast<int>(end_token(tile, tile.num_rows - 1, first * kTokens, kStretchTokens));
+  stretch.values_offset_bytes = tile.values_offset_bytes;
   for (int64_t block = begin; block < end; ++block) {
     const char* data = tile.keys + tile.block_table[block] * tile.block_bytes;
-    const int64_t next = block + kStretchBlocks < end_block ? block + kStretchBlocks : block;
+    stretch.next[block - first] = tile.keys + block_after(tile, block, block - first, end_block) * tile.block_bytes;
     stretch.keys[block - first] = reinterpret_cast<const int32_t*>(data);
     stretch.values[block - first] = reinterpret_cast<const int32_t*>(data + tile.values_offset_bytes);
-    stretch.next[block - first] = tile.keys + tile.block_table[next] * tile.block_bytes;
   }
   return stretch;
 }

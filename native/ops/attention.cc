@@ -43,10 +43,15 @@ class Attention final : public Op {
   template <typename Visit>
   void place(const OpArgs& args, const Visit& visit) const;
   const Placed* placed(const OpArgs& args, int thread) const;
+  // The first token that a row at `position` sees.
+  int64_t first_seen(int64_t position) const {
+    return shape_.window > 0 ? std::max<int64_t>(0, position - shape_.window + 1) : 0;
+  }
   int64_t tile_queries() const { return std::max(kTileQueries, shape_.group); }
   float* workspace(const OpArgs& args, int thread) const;
   float* partial(const OpArgs& args, const Placed& at, int64_t kv_head, int64_t split) const;
   AttentionTile tile_of(const OpArgs& args, const Placed& at, int64_t row, int64_t rows, int64_t kv_head, int thread) const;
+  void look_ahead(const OpArgs& args, const SequenceRows& next, AttentionTile& tile) const;
   void run_split(const OpArgs& args, const Placed& at, int64_t tile, int thread) const;
   void run_whole(const OpArgs& args, const Placed& at, int64_t tile, int thread) const;
   void run_head(const OpArgs& args, const Placed& at, int64_t row, int64_t rows, int64_t kv_head, int thread) const;
@@ -107,8 +112,7 @@ void Attention::check_sequence(const OpArgs& args, int64_t index, int64_t expect
                                        std::to_string(rows.first_block) + " on, got a table of " +
                                        std::to_string(table.rows) + "; list the blocks of all its tokens");
   }
-  const int64_t first_seen = shape_.window > 0 ? std::max<int64_t>(0, rows.first_position - shape_.window + 1) : 0;
-  for (int64_t block = first_seen / kAttentionBlock; block < num_blocks; ++block) {
+  for (int64_t block = first_seen(rows.first_position) / kAttentionBlock; block < num_blocks; ++block) {
     const int32_t physical = *table.i32_row(rows.first_block + block);
     if (physical >= 0 && physical < cache_->num_blocks()) continue;
     throw Error(ErrorKind::kValue, who + "expects blocks from 0 to " + std::to_string(cache_->num_blocks() - 1) +
@@ -193,8 +197,19 @@ AttentionTile Attention::tile_of(const OpArgs& args, const Placed& at, int64_t r
   tile.values_offset_bytes = cache_->values_offset_bytes();
   tile.dtype = cache_->dtype();
   tile.block_table = args.in[block_table_].i32_row(at.rows.first_block);
+  tile.blocks_ahead = nullptr;
+  tile.num_blocks_ahead = 0;
+  const bool is_last = at.rows.first_row + at.rows.num_rows == q.rows;
+  if (!is_last) look_ahead(args, (&at)[1].rows, tile);
   tile.workspace = workspace(args, thread);
   return tile;
+}
+
+// So that the blocks of `next`, the sequence after the tile's, come from memory while the tile is computed.
+void Attention::look_ahead(const OpArgs& args, const SequenceRows& next, AttentionTile& tile) const {
+  const int64_t first = first_seen(next.first_position) / kAttentionBlock;
+  tile.blocks_ahead = args.in[block_table_].i32_row(next.first_block + first);
+  tile.num_blocks_ahead = (next.first_position + next.num_rows - 1) / kAttentionBlock + 1 - first;
 }
 
 void Attention::run_tile(int phase, int64_t tile, const OpArgs& args, int thread) const {
@@ -214,10 +229,15 @@ void Attention::run_tile(int phase, int64_t tile, const OpArgs& args, int thread
 
 void Attention::attend(const OpArgs& args, const AttentionTile& tile, int64_t split, float* records) const {
   const int64_t last = tile.first_position + tile.num_rows - 1;
-  const int64_t first = tile.window > 0 ? std::max<int64_t>(0, tile.first_position - tile.window + 1) : 0;
+  const int64_t first = first_seen(tile.first_position);
   const int64_t begin = std::max(split * kSplitTokens, first) / kAttentionBlock;
   const int64_t end = std::min((split + 1) * kSplitTokens - 1, last) / kAttentionBlock + 1;
-  args.kernels->attention->attend(tile, begin, end, records);
+  AttentionTile part = tile;
+  if (end <= last / kAttentionBlock) {
+    part.blocks_ahead = tile.block_table + end;
+    part.num_blocks_ahead = last / kAttentionBlock + 1 - end;
+  }
+  args.kernels->attention->attend(part, begin, end, records);
 }
 
 void Attention::run_split(const OpArgs& args, const Placed& at, int64_t tile, int thread) const {
@@ -252,7 +272,7 @@ void Attention::run_head(const OpArgs& args, const Placed& at, int64_t row, int6
   const int64_t queries = rows * shape_.group;
   float* total = tile.workspace + attention_workspace_floats(tile_queries(), shape_.head_dim);
   float* records = total + queries * attention_record_floats(shape_.head_dim);
-  const int64_t first = tile.window > 0 ? std::max<int64_t>(0, tile.first_position - tile.window + 1) : 0;
+  const int64_t first = first_seen(tile.first_position);
   const int64_t first_split = first / kSplitTokens, end_split = (tile.first_position + rows - 1) / kSplitTokens + 1;
   args.kernels->attention->pack_queries(tile);
   ask_for_output(args, at.rows.first_row + row, rows, kv_head);
