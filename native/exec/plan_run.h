@@ -60,7 +60,10 @@ class PlanRun final : public Job {
     const int64_t per_tile = rows_per_tile(rows);
     const int64_t begin = tile * per_tile;
     const int64_t end = std::min(rows, begin + per_tile);
-    for (int node = phase.first_node; node < phase.first_node + phase.num_nodes; ++node) {
+    const int end_node = phase.first_node + phase.num_nodes;
+    for (int node = phase.first_node; node < end_node; ++node)
+      plan_.ops_[node]->ask_for_rows(begin, end, plan_.args_[node]);
+    for (int node = phase.first_node; node < end_node; ++node) {
       plan_.ops_[node]->run_rows(begin, end, plan_.args_[node], thread);
     }
   }

@@ -74,8 +74,9 @@ struct AttentionKernels {
   void (*write)(const float* key, const float* value, int64_t head_dim, int64_t offset, DType dtype, void* keys,
                 void* values);
 
-  // Asks for the memory that write() of this token will change.
-  void (*ask_for_token)(int64_t head_dim, int64_t offset, DType dtype, const void* keys, const void* values);
+  // Asks for the memory that write() of this token will change: soon, or `early`, when the second cache is near enough.
+  void (*ask_for_token)(int64_t head_dim, int64_t offset, DType dtype, const void* keys, const void* values,
+                        bool early);
 };
 
 }  // namespace weft

@@ -69,13 +69,23 @@ static void write_pairs(const float* key, const float* value, int64_t head_dim, 
   }
 }
 
+// Asks for a line that will be written soon, or as early as that it need not be in the first cache.
+static inline void ask_to_write(const char* line, bool early) {
+  if (early) {
+    __builtin_prefetch(line, 0, 2);
+  } else {
+    __builtin_prefetch(line, 1);
+  }
+}
+
 // Asks for the lines that write_token() will write: a key's are a row of tokens apart.
-static void ask_for_token(int64_t head_dim, int64_t offset, DType dtype, const void* keys, const void* values) {
+static void ask_for_token(int64_t head_dim, int64_t offset, DType dtype, const void* keys, const void* values,
+                          bool early) {
   const int64_t in_pairs = dtype == DType::kBF16 ? 2 : 1, bytes = in_pairs * static_cast<int64_t>(dtype_bytes(dtype));
   const char* key = static_cast<const char*>(keys) + offset * bytes;
-  for (int64_t d = 0; d < head_dim; d += in_pairs, key += kTokens * bytes) __builtin_prefetch(key, 1);
+  for (int64_t d = 0; d < head_dim; d += in_pairs, key += kTokens * bytes) ask_to_write(key, early);
   const char* value = static_cast<const char*>(values) + offset / in_pairs * head_dim * bytes;
-  for (int64_t byte = 0; byte < head_dim * bytes; byte += 64) __builtin_prefetch(value + byte, 1);
+  for (int64_t byte = 0; byte < head_dim * bytes; byte += 64) ask_to_write(value + byte, early);
 }
 
 static void write_token(const float* key, const float* value, int64_t head_dim, int64_t offset, DType dtype,

@@ -8,8 +8,8 @@ namespace weft {
 
 namespace {
 
-// Below this a tile costs more to hand out than it gains (about a microsecond).
-constexpr int64_t kLeastWork = 16;
+// Below this a tile costs more to hand out than it gains (about two microseconds).
+constexpr int64_t kLeastWork = 32;
 // Tiles for each thread, so that one that is held up can be helped.
 constexpr int64_t kTilesPerThread = 4;
 // Fewer queries than this share a block's conversion badly.

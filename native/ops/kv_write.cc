@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "memory/kv_cache.h"
 #include "ops/checks.h"
 #include "ops/ops.h"
@@ -26,9 +28,8 @@ class KvWrite final : public Op {
 
   void run_rows(int64_t begin, int64_t end, const OpArgs& args, int) const override {
     const AttentionKernels& kernels = *args.kernels->attention;
-    if (begin < end) ask_for(begin, args);
     for (int64_t row = begin; row < end; ++row) {
-      if (row + 1 < end) ask_for(row + 1, args);
+      if (row + 1 < end) ask_for(row + 1, args, false);
       const float* k = args.in[k_].f32_row(row);
       const float* v = args.in[v_].f32_row(row);
       const int64_t head_dim = cache_->head_dim();
@@ -40,7 +41,13 @@ class KvWrite final : public Op {
     }
   }
 
+  // A step's slots were last touched a step ago: they are far away, all of them.
+  void ask_for_rows(int64_t begin, int64_t end, const OpArgs& args) const override {
+    for (int64_t row = begin; row < std::min(end, begin + kMostAsked); ++row) ask_for(row, args, true);
+  }
+
  private:
+  static constexpr int64_t kMostAsked = 16;  // rows, whose slots leave the second cache room for others
   // Where a row's key and value of one head go: the block's keys, and which of its tokens it is.
   struct Place {
     char* keys;
@@ -52,12 +59,11 @@ class KvWrite final : public Op {
             slot % KvCache::kBlockTokens};
   }
 
-  // A step's slots were last touched a step ago: they are far away, all of them.
-  void ask_for(int64_t row, const OpArgs& args) const {
+  void ask_for(int64_t row, const OpArgs& args, bool early) const {
     for (int64_t head = 0; head < cache_->kv_heads(); ++head) {
       const Place at = place(row, head, args);
       args.kernels->attention->ask_for_token(cache_->head_dim(), at.token, cache_->dtype(), at.keys,
-                                             at.keys + cache_->values_offset_bytes());
+                                             at.keys + cache_->values_offset_bytes(), early);
     }
   }
 

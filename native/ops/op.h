@@ -91,6 +91,8 @@ class Op {
   virtual void run_tile(int phase, int64_t tile, const OpArgs& args, int thread) const;
   virtual int64_t num_rows(const OpArgs& args) const;                  // row_wise: default out[0].rows
   virtual void run_rows(int64_t begin, int64_t end, const OpArgs& args, int thread) const;
+  // Asks for the memory of these rows that the caches will not have; before any operation of a chain has run.
+  virtual void ask_for_rows(int64_t, int64_t, const OpArgs&) const {}
 };
 
 using OpFactory = std::unique_ptr<Op> (*)(const NodeSpec&);
