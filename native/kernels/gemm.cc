@@ -32,11 +32,16 @@ constexpr int64_t kTileSums = kTileRows * kTileColumns;
 template <int kRows, int kVectors>
 using Sums = F32[kRows][kVectors];
 
-// Where a tile of C goes: its first element in each array, and how many columns exist; and more inputs of it.
+// The inputs after the last block's, of a strip of B and the strip of A beside it.
+struct MoreStrips {
+  const uint8_t* a;
+  const uint8_t* b;
+  int64_t k;
+};
+
+// Where a tile of C goes: its first element in each array, and how many columns exist; and its more inputs, or null.
 struct Place {
-  const uint8_t* more_a;
-  const uint8_t* more_b;
-  int64_t more_k;
+  const MoreStrips* more;
   float* sums;
   const float* bias;
   const float* addend;
@@ -103,7 +108,7 @@ void multiply_strips(const GemmTile& tile, const uint8_t* a, const uint8_t* b, c
       sums[row][vector] = tile.is_first ? zero() : load(place.sums + row * kTileColumns + vector * kLanes);
   add_products<kForm, kRows, kVectors>(a, b, tile.k, sums);
   if (tile.is_last) {
-    if (place.more_k > 0) add_products<kForm, kRows, kVectors>(place.more_a, place.more_b, place.more_k, sums);
+    if (place.more) add_products<kForm, kRows, kVectors>(place.more->a, place.more->b, place.more->k, sums);
     if (place.columns >= kVectors * kLanes) return write_whole<kRows, kVectors>(tile, place, sums);
     return write_part<kRows, kVectors>(tile, place, sums);
   }
@@ -158,10 +163,20 @@ class AheadLines {
   int64_t run_ = 0, at_ = 0;
 };
 
+// What a strip of B has of more inputs, beside strip `first` of A.
+template <GemmForm kForm>
+MoreStrips more_of(const GemmTile& tile, int64_t first, int64_t column) {
+  const int64_t strip = column / kTileColumns;
+  const GemmRange& range = tile.more.ranges[strip];
+  return {tile.more.a + first * tile.more.a_strip_bytes + gemm_strip_bytes(kForm, kTileRows, range.first),
+          tile.more.b + strip * tile.more.b_strip_bytes + gemm_strip_bytes(kForm, kTileColumns, range.first), range.count};
+}
+
 // Strips of A that stay in the second cache, times each strip of B, which stays in the first. While they go by the
 // next strip of B is fetched.
 template <GemmForm kForm>
 void multiply_tile(const GemmTile& tile) {
+  const bool has_more = tile.is_last && tile.more.ranges;
   const int64_t b_bytes = gemm_strip_bytes(kForm, kTileColumns, tile.k);
   const int64_t a_strips = (tile.rows + kTileRows - 1) / kTileRows;
   const int64_t most = kRowsInCache / kTileRows, parts = (a_strips + most - 1) / most;
@@ -170,16 +185,13 @@ void multiply_tile(const GemmTile& tile) {
     const int64_t first = part * a_strips / parts, last = (part + 1) * a_strips / parts;
     for (int64_t column = 0; column < tile.columns; column += kTileColumns) {
       const uint8_t* b = tile.b + column / kTileColumns * tile.b_strip_bytes;
-      const GemmRange more = tile.is_last && tile.more.ranges ? tile.more.ranges[column / kTileColumns] : GemmRange{};
-      const uint8_t* more_b = tile.more.b + column / kTileColumns * tile.more.b_strip_bytes;
+      MoreStrips more = has_more ? more_of<kForm>(tile, first, column) : MoreStrips{};
       for (int64_t strip = first; strip < last; ++strip) {
         const int64_t row = strip * kTileRows, rows = tile.rows - row;
         if (column + kTileColumns < tile.columns) prefetch_part(b + tile.b_strip_bytes, b_bytes, strip - first, last - first);
         ahead.fetch_share();
         Place place;
-        place.more_a = tile.more.a + strip * tile.more.a_strip_bytes + gemm_strip_bytes(kForm, kTileRows, more.first);
-        place.more_b = more_b + gemm_strip_bytes(kForm, kTileColumns, more.first);
-        place.more_k = more.count;
+        place.more = has_more ? &more : nullptr;
         place.sums = tile.sums + (column / kTileColumns * a_strips + strip) * kTileSums;
         place.bias = tile.bias ? tile.bias + column : nullptr;
         place.addend = tile.addend ? tile.addend + row * tile.addend_stride + column : nullptr;
@@ -188,6 +200,7 @@ void multiply_tile(const GemmTile& tile) {
         place.columns = tile.columns - column;
         const auto multiply_columns = place.columns > kLanes ? multiply_rows<kForm, kTileVectors> : multiply_rows<kForm, 1>;
         multiply_columns(tile, rows < kTileRows ? rows : kTileRows, tile.a + strip * tile.a_strip_bytes, b, place);
+        if (has_more) more.a += tile.more.a_strip_bytes;
       }
     }
   }
@@ -204,10 +217,41 @@ void multiply(const GemmTile* tile) {
   if (tile->streams) finish_streaming();
 }
 
+// Rows that are bfloat16 already: a strip and 32 inputs at a time, widened.
+template <GemmForm kForm, int64_t kWidth>
+void pack_widened(const GemmSource& source, int64_t rows, int64_t k, float* to, int64_t strip_words) {
+  constexpr int64_t kInputs = 32;
+  float values[kWidth * kInputs];
+  for (int64_t first = 0; first < rows; first += kWidth, to += strip_words) {
+    const int64_t count = rows - first < kWidth ? rows - first : kWidth;
+    for (int64_t i = 0; i < k; i += kInputs) {
+      const int64_t inputs = k - i < kInputs ? k - i : kInputs;
+      const GemmSource part = source.from(first, i);
+      for (int64_t row = 0; row < count; ++row) {
+        for (int64_t j = 0; j < inputs; ++j) {
+          const uint32_t bits = static_cast<uint32_t>(part.bf16[row * source.row_stride + j * source.k_stride]) << 16;
+          memcpy(&values[row * kInputs + j], &bits, sizeof(bits));
+        }
+      }
+      const GemmSource widened = {values, kInputs, 1};
+      pack_strips<kForm, kWidth>(widened, count, inputs, to + gemm_strip_bytes(kForm, kWidth, i) / 4, strip_words);
+    }
+  }
+}
+
+template <GemmForm kForm, int64_t kWidth>
+void pack_source(const GemmSource& source, int64_t rows, int64_t k, float* to, int64_t strip_words) {
+  if (source.data) return pack_strips<kForm, kWidth>(source, rows, k, to, strip_words);
+#if defined(WEFT_KERNELS_AVX512) && !defined(WEFT_EMULATE_AVX512)
+  if constexpr (kForm == GemmForm::kBF16Pairs) return pack_pairs<kWidth>(source, rows, k, to, strip_words);
+#endif
+  pack_widened<kForm, kWidth>(source, rows, k, to, strip_words);
+}
+
 template <int64_t kWidth>
 void pack_width(GemmForm form, const GemmSource& source, int64_t rows, int64_t k, float* to, int64_t strip_words) {
-  if (form == GemmForm::kF32) return pack_strips<GemmForm::kF32, kWidth>(source, rows, k, to, strip_words);
-  pack_strips<kBF16Form, kWidth>(source, rows, k, to, strip_words);
+  if (form == GemmForm::kF32) return pack_source<GemmForm::kF32, kWidth>(source, rows, k, to, strip_words);
+  pack_source<kBF16Form, kWidth>(source, rows, k, to, strip_words);
 }
 
 void pack(GemmForm form, const GemmSource* source, int64_t width, int64_t rows, int64_t k, void* strips,

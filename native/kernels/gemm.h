@@ -24,11 +24,19 @@ enum class GemmForm : int32_t { kF32 = 0, kRoundedF32 = 1, kBF16Pairs = 2 };
 constexpr int64_t kGemmBlock = 256;
 constexpr int64_t kGemmBlockStep = 32;
 
-// Element (row, k) lies at data[row * row_stride + k * k_stride]; one of the strides is 1.
+// Element (row, k) lies at data[row * row_stride + k * k_stride], or at bf16[...] where `data` is null; one of the
+// strides is 1.
 struct GemmSource {
   const float* data;
   int64_t row_stride;
   int64_t k_stride;
+  const uint16_t* bf16 = nullptr;
+
+  // From element (row, k) on.
+  GemmSource from(int64_t row, int64_t k) const {
+    const int64_t elements = row * row_stride + k * k_stride;
+    return {data ? data + elements : nullptr, row_stride, k_stride, bf16 ? bf16 + elements : nullptr};
+  }
 };
 
 // Memory that is read after a tile: `runs` of `run_bytes`, `stride_bytes` apart. It is asked for while the tile

@@ -10,7 +10,18 @@ constexpr int64_t kInputsOfWord = kForm == GemmForm::kBF16Pairs ? 2 : 1;
 // the dot instruction takes them.
 inline I32 bf16_halves(F32 low, F32 high) { return reinterpret_cast<I32>(_mm512_cvtne2ps_pbh(high, low)); }
 
+// The first `count` of 16 or 32 elements, zeros after them.
+inline __m256i load_halves(const uint16_t* from, int64_t count) {
+  return _mm256_maskz_loadu_epi16(static_cast<__mmask16>(count >= 16 ? 0xffffu : (1u << (count > 0 ? count : 0)) - 1), from);
+}
+
 // 16 words of one row, whose inputs lie side by side; zeros after the first `inputs`.
+template <GemmForm>
+inline I32 words_of_row(const uint16_t* from, int64_t inputs) {
+  const uint32_t bits = inputs >= 32 ? 0xffffffffu : (1u << (inputs > 0 ? inputs : 0)) - 1;
+  return _mm512_maskz_loadu_epi16(static_cast<__mmask32>(bits), from);
+}
+
 template <GemmForm kForm>
 inline I32 words_of_row(const float* from, int64_t inputs) {
   const F32 first = load_partial(from, inputs);
@@ -19,6 +30,13 @@ inline I32 words_of_row(const float* from, int64_t inputs) {
 }
 
 // One word of each of 16 rows that lie side by side; zeros after the first `rows`, and for an input beyond `inputs`.
+template <GemmForm>
+inline I32 words_of_input(const GemmSource& source, const uint16_t* from, int64_t rows, int64_t inputs) {
+  const I32 even = _mm512_cvtepu16_epi32(load_halves(from, rows));
+  if (inputs <= 1) return even;
+  return _mm512_or_si512(even, _mm512_slli_epi32(_mm512_cvtepu16_epi32(load_halves(from + source.k_stride, rows)), 16));
+}
+
 template <GemmForm kForm>
 inline I32 words_of_input(const GemmSource& source, const float* from, int64_t rows, int64_t inputs) {
   const F32 even = load_partial(from, rows);
@@ -68,8 +86,8 @@ inline void transpose(I32 (&r)[16]) {
 }
 
 // kCount rows of a strip, of which `rows` exist, at 16 words.
-template <GemmForm kForm, int64_t kWidth, int kCount>
-inline void pack_rows(const GemmSource& source, const float* from, int64_t rows, int64_t inputs, int32_t* to) {
+template <GemmForm kForm, int64_t kWidth, int kCount, class Element>
+inline void pack_rows(const GemmSource& source, const Element* from, int64_t rows, int64_t inputs, int32_t* to) {
   const int64_t words = (inputs + kInputsOfWord<kForm> - 1) / kInputsOfWord<kForm>;
   I32 at[16];
 #pragma GCC unroll 16
@@ -82,8 +100,8 @@ inline void pack_rows(const GemmSource& source, const float* from, int64_t rows,
 }
 
 // The same rows at up to eight inputs, stored by input. Those of the next eight are fetched, if `more` of them exist.
-template <GemmForm kForm, int64_t kWidth, int kCount>
-inline void pack_inputs(const GemmSource& source, const float* from, int64_t rows, int64_t inputs, int64_t more, int32_t* to) {
+template <GemmForm kForm, int64_t kWidth, int kCount, class Element>
+inline void pack_inputs(const GemmSource& source, const Element* from, int64_t rows, int64_t inputs, int64_t more, int32_t* to) {
   const int64_t count = rows < kCount ? rows : kCount;
   for (int64_t i = inputs; i < inputs + more; ++i) __builtin_prefetch(from + i * source.k_stride);
   for (int64_t i = 0; i < inputs; i += kInputsOfWord<kForm>, to += kWidth)
@@ -92,8 +110,9 @@ inline void pack_inputs(const GemmSource& source, const float* from, int64_t row
 
 // Stored by row: strip after strip, while the rows of the next one are fetched. Stored by input: eight inputs of all
 // strips, then the next, so that memory is read straight through.
-template <GemmForm kForm, int64_t kWidth>
-void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* strips, int64_t strip_words) {
+template <GemmForm kForm, int64_t kWidth, class Element>
+void pack_elements(const GemmSource& source, const Element* data, int64_t rows, int64_t k, float* strips,
+                   int64_t strip_words) {
   constexpr int kCount = kWidth < 16 ? static_cast<int>(kWidth) : 16;
   constexpr int64_t kStep = kInputsOfWord<kForm>;
   int32_t* to = reinterpret_cast<int32_t*>(strips);
@@ -103,7 +122,7 @@ void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* strip
     for (int64_t part = 0; part < kWidth; part += kCount) {
       const int64_t row = strip * kWidth + part, some = k - i < inputs ? k - i : inputs;
       const int64_t left = k - i - some, more = left < inputs ? left : inputs;
-      const float* from = source.data + row * source.row_stride + i * source.k_stride;
+      const Element* from = data + row * source.row_stride + i * source.k_stride;
       int32_t* words = to + strip * strip_words + i / kStep * kWidth + part;
       by_row ? pack_rows<kForm, kWidth, kCount>(source, from, rows - row, some, words)
              : pack_inputs<kForm, kWidth, kCount>(source, from, rows - row, some, more, words);
@@ -112,7 +131,7 @@ void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* strip
   if (by_row) {
     for (int64_t strip = 0; strip < num_strips; ++strip) {
       for (int64_t i = 0; i < k; i += inputs) {
-        const float* next = source.data + (strip + 1) * kWidth * source.row_stride + i;
+        const Element* next = data + (strip + 1) * kWidth * source.row_stride + i;
         for (int64_t row = 0; strip + 1 < num_strips && row < kWidth; ++row)
           for (int64_t line = 0; line < inputs; line += 16) __builtin_prefetch(next + row * source.row_stride + line);
         pack_one(strip, i);
@@ -122,6 +141,17 @@ void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* strip
     for (int64_t i = 0; i < k; i += inputs)
       for (int64_t strip = 0; strip < num_strips; ++strip) pack_one(strip, i);
   }
+}
+
+template <GemmForm kForm, int64_t kWidth>
+void pack_strips(const GemmSource& source, int64_t rows, int64_t k, float* strips, int64_t strip_words) {
+  pack_elements<kForm, kWidth>(source, source.data, rows, k, strips, strip_words);
+}
+
+// Of rows that are bfloat16 already.
+template <int64_t kWidth>
+void pack_pairs(const GemmSource& source, int64_t rows, int64_t k, float* strips, int64_t strip_words) {
+  pack_elements<GemmForm::kBF16Pairs, kWidth>(source, source.bf16, rows, k, strips, strip_words);
 }
 
 // Eight rows of eight quadwords.

@@ -25,8 +25,8 @@ inline void map_rows(const float* a, const float* b, float* out, int64_t columns
   });
 }
 
-template <class Element>
-void silu_gate_gradient_row(const Element* x, const float* d_out, float* d_x, int64_t features) {
+template <class Element, class Result>
+void silu_gate_gradient_row(const Element* x, const float* d_out, Result* d_x, int64_t features) {
   const F32 one = broadcast(1.0f);
   each_vector(features, [&](int64_t i, auto vector) {
     const F32 gate = vector.load(x + i), up = vector.load(x + features + i), d = vector.load(d_out + i);
@@ -125,9 +125,16 @@ void dropout_row(const float* x, float* out, int64_t columns, uint64_t seed, uin
 }  // namespace
 
 const RowGradientKernels kRowGradients = {
-    rms_norm_gradient_row,            layer_norm_gradient_row, silu_gate_gradient_row<float>,
-    silu_gate_gradient_row<uint16_t>, gelu_tanh_gradient_row,  gelu_erf_gradient_row,
-    tanh_row,                         tanh_gradient_row,       squared_error_row,
+    rms_norm_gradient_row,
+    layer_norm_gradient_row,
+    silu_gate_gradient_row<float, float>,
+    silu_gate_gradient_row<uint16_t, float>,
+    silu_gate_gradient_row<uint16_t, uint16_t>,
+    gelu_tanh_gradient_row,
+    gelu_erf_gradient_row,
+    tanh_row,
+    tanh_gradient_row,
+    squared_error_row,
     dropout_row};
 
 }  // namespace weft::kernels::WEFT_KERNELS

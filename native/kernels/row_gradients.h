@@ -25,6 +25,7 @@ struct RowGradientKernels {
   //   d_x[i] = d_out[i] * up[i] * y * (1 + gate[i] * (1 - y)), d_x[features + i] = d_out[i] * gate[i] * y
   void (*silu_gate)(const float* x, const float* d_out, float* d_x, int64_t features);
   void (*silu_gate_bf16)(const uint16_t* x, const float* d_out, float* d_x, int64_t features);
+  void (*silu_gate_narrow)(const uint16_t* x, const float* d_out, uint16_t* d_x, int64_t features);
 
   // d_x[i] = d_out[i] * (the derivative of GELU at x[i])
   void (*gelu_tanh)(const float* x, const float* d_out, float* d_x, int64_t columns);

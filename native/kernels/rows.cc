@@ -17,8 +17,8 @@ void add_row(const float* a, const float* b, float* out, int64_t columns) {
   });
 }
 
-template <class Element>
-void silu_gate_row(const Element* x, float* out, int64_t features) {
+template <class Element, class Result>
+void silu_gate_row(const Element* x, Result* out, int64_t features) {
   each_vector(features, [&](int64_t i, auto vector) {
     vector.store(out + i, mul(silu(vector.load(x + i)), vector.load(x + features + i)));
   });
@@ -88,7 +88,15 @@ void rotary_row(const float* x, float* out, const float* cosines, const float* s
 
 }  // namespace
 
-const RowKernels kRows = {rms_norm_row,  layer_norm_row, add_row,       silu_gate_row<float>, silu_gate_row<uint16_t>,
-                          gelu_tanh_row, gelu_erf_row,   rotary_angles, rotary_row};
+const RowKernels kRows = {rms_norm_row,
+                          layer_norm_row,
+                          add_row,
+                          silu_gate_row<float, float>,
+                          silu_gate_row<uint16_t, float>,
+                          silu_gate_row<uint16_t, uint16_t>,
+                          gelu_tanh_row,
+                          gelu_erf_row,
+                          rotary_angles,
+                          rotary_row};
 
 }  // namespace weft::kernels::WEFT_KERNELS

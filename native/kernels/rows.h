@@ -18,6 +18,7 @@ struct RowKernels {
   // out[i] = silu(x[i]) * x[features + i], silu(x) = x / (1 + e^-x)
   void (*silu_gate)(const float* x, float* out, int64_t features);
   void (*silu_gate_bf16)(const uint16_t* x, float* out, int64_t features);
+  void (*silu_gate_narrow)(const uint16_t* x, uint16_t* out, int64_t features);
 
   // out[i] = x[i] / 2 * (1 + tanh(sqrt(2 / pi) * (x[i] + 0.044715 * x[i]^3)))
   void (*gelu_tanh)(const float* x, float* out, int64_t columns);

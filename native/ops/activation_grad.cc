@@ -6,7 +6,8 @@ namespace weft {
 
 namespace {
 
-// d_x = (d_out * up * silu'(gate), d_out * silu(gate)), gate and up the two halves of x.
+// d_x = (d_out * up * silu'(gate), d_out * silu(gate)), gate and up the two halves of x. A narrow d_x is
+// bfloat16, and x then, too.
 class SiluGateGrad final : public Op {
  public:
   explicit SiluGateGrad(const NodeSpec& spec)
@@ -18,12 +19,16 @@ class SiluGateGrad final : public Op {
 
   void run_rows(int64_t begin, int64_t end, const OpArgs& args, int) const override {
     const RowGradientKernels& kernels = *args.kernels->row_gradients;
-    const Matrix& x = args.in[x_];
+    const Matrix &x = args.in[x_], &d_x = args.out[0];
     for (int64_t row = begin; row < end; ++row) {
       const float* d_out = args.in[d_out_].f32_row(row);
-      float* d_x = args.out[0].f32_row(row);
-      x.dtype == DType::kBF16 ? kernels.silu_gate_bf16(x.bf16_row(row), d_out, d_x, features_)
-                              : kernels.silu_gate(x.f32_row(row), d_out, d_x, features_);
+      if (d_x.dtype == DType::kBF16) {
+        kernels.silu_gate_narrow(x.bf16_row(row), d_out, d_x.bf16_row(row), features_);
+      } else if (x.dtype == DType::kBF16) {
+        kernels.silu_gate_bf16(x.bf16_row(row), d_out, d_x.f32_row(row), features_);
+      } else {
+        kernels.silu_gate(x.f32_row(row), d_out, d_x.f32_row(row), features_);
+      }
     }
   }
 

@@ -56,7 +56,7 @@ class AdaptedLinear final : public AdaptedProduct {
  protected:
   GemmProduct product(const OpArgs& args) const override {
     const Matrix& x = args.in[x_];
-    GemmProduct work = {form_, {x.rows, weight_.n, weight_.k}, GemmOperand::by_row(x.f32_row(0), x.row_stride),
+    GemmProduct work = {form_, {x.rows, weight_.n, weight_.k}, GemmOperand::by_row(x),
                         weight_.forward()};
     work.bias = bias_.get();
     if (residual_ >= 0) add_residual(work, args.in[residual_]);
@@ -106,7 +106,7 @@ class AdaptedLinearInputGrad final : public AdaptedProduct {
   GemmProduct product(const OpArgs& args) const override {
     const Matrix& d_out = args.in[d_out_];
     GemmProduct work = {form_, {d_out.rows, weight_.k, weight_.n},
-                        GemmOperand::by_row(d_out.f32_row(0), d_out.row_stride), weight_.backward()};
+                        GemmOperand::by_row(d_out), weight_.backward()};
     if (residual_ >= 0) add_residual(work, args.in[residual_]);
     work.out = args.out[0].f32_row(0);
     work.out_stride = args.out[0].row_stride;

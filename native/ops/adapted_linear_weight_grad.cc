@@ -74,7 +74,7 @@ class AdaptedLinearWeightGrad final : public Op {
   GemmProduct product_of_a(const OpArgs& args) const {
     const Matrix &x = args.in[x_], &d_low = args.in[d_low_];
     GemmProduct work = {form_, {rank_, k_, x.rows}, GemmOperand::by_input(d_low.f32_row(0), d_low.row_stride),
-                        GemmOperand::by_input(x.f32_row(0), x.row_stride)};
+                        GemmOperand::by_input(x)};
     uint8_t* shared = static_cast<uint8_t*>(args.shared);
     work.out = reinterpret_cast<float*>(shared);
     work.out_stride = k_;
@@ -86,7 +86,7 @@ class AdaptedLinearWeightGrad final : public Op {
     const AdapterPart& part = parts_[index];
     const Matrix &d_out = args.in[d_out_], &low = args.in[low_];
     GemmProduct work = {form_, {part.n, part.rank, low.rows},
-                        GemmOperand::by_input(d_out.f32_row(0) + part.first, d_out.row_stride),
+                        GemmOperand::by_input(d_out, part.first),
                         GemmOperand::by_input(low.f32_row(0) + part.low, low.row_stride)};
     work.addend = work.out = part.b->data();
     work.addend_stride = work.out_stride = part.rank;

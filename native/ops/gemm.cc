@@ -102,7 +102,7 @@ void pack_operand(const GemmKernels& kernels, GemmForm form, const GemmOperand& 
     return pack_transposed(kernels, *operand.weight, first, count, first_input, k, static_cast<uint8_t*>(strips), strip_bytes);
   GemmSource source = operand.source;
   if (!operand.weight) {
-    source.data += first * source.row_stride + first_input * source.k_stride;
+    source = source.from(first, first_input);
   } else if (operand.is_transposed) {
     unpack(kernels, *operand.weight, first_input, k, first, count, unpacked);
     source = {unpacked, k, 1};
@@ -217,12 +217,12 @@ GemmAhead GemmWork::ahead_of(int64_t tile, int64_t block) const {
   if (operand.weight || tile >= num_tiles()) return {};
   const Part part = part_of(tile);
   const int64_t first = product_.packed_a ? part.column : part.row, count = product_.packed_a ? part.columns : part.rows;
-  const GemmSource& source = operand.source;
-  const float* data = source.data + first * source.row_stride + blocks_.first(block) * source.k_stride;
+  const GemmSource source = operand.source.from(first, blocks_.first(block));
+  const void* data = source.data ? static_cast<const void*>(source.data) : source.bf16;
   const bool by_row = source.k_stride == 1;
   const int64_t runs = by_row ? count : blocks_.size(block), run = by_row ? blocks_.size(block) : count;
-  const int64_t stride = by_row ? source.row_stride : source.k_stride, bytes = sizeof(float);
-  return {reinterpret_cast<const uint8_t*>(data), runs, run * bytes, stride * bytes};
+  const int64_t stride = by_row ? source.row_stride : source.k_stride, bytes = source.data ? 4 : 2;
+  return {static_cast<const uint8_t*>(data), runs, run * bytes, stride * bytes};
 }
 
 GemmMore GemmWork::more_of(const Part& part) const {

@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "base/types.h"
 #include "kernels/gemm.h"
 #include "ops/weight.h"
 
@@ -18,6 +19,15 @@ struct GemmOperand {
   static GemmOperand by_row(const float* data, int64_t stride) { return {{data, stride, 1}, nullptr, false}; }
   // element (row, k) at data[k * stride + row]
   static GemmOperand by_input(const float* data, int64_t stride) { return {{data, 1, stride}, nullptr, false}; }
+  // Columns [first, ...) of rows that are float32 or bfloat16, or of what lies transposed.
+  static GemmOperand by_row(const Matrix& rows) { return {source_of(rows, 0, rows.row_stride, 1), nullptr, false}; }
+  static GemmOperand by_input(const Matrix& inputs, int64_t first = 0) {
+    return {source_of(inputs, first, 1, inputs.row_stride), nullptr, false};
+  }
+  static GemmSource source_of(const Matrix& matrix, int64_t first, int64_t row_stride, int64_t k_stride) {
+    if (matrix.dtype == DType::kBF16) return {nullptr, row_stride, k_stride, matrix.bf16_row(0) + first};
+    return {matrix.f32_row(0) + first, row_stride, k_stride};
+  }
   static GemmOperand packed(const Weight& weight, bool is_transposed) { return {{}, &weight, is_transposed}; }
 };
 

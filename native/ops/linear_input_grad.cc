@@ -27,7 +27,7 @@ class LinearInputGrad final : public GemmOp {
   GemmProduct product(const OpArgs& args) const override {
     const Matrix& d_out = args.in[d_out_];
     GemmProduct work = {form_, {d_out.rows, weight_.k, weight_.n},
-                        GemmOperand::by_row(d_out.f32_row(0), d_out.row_stride), weight_.backward()};
+                        GemmOperand::by_row(d_out), weight_.backward()};
     if (residual_ >= 0) {
       work.addend = args.in[residual_].f32_row(0);
       work.addend_stride = args.in[residual_].row_stride;

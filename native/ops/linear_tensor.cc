@@ -28,7 +28,7 @@ class LinearTensor final : public GemmOp {
  protected:
   GemmProduct product(const OpArgs& args) const override {
     const Matrix& x = args.in[x_];
-    GemmProduct work = {form_, {x.rows, weight_.n, weight_.k}, GemmOperand::by_row(x.f32_row(0), x.row_stride),
+    GemmProduct work = {form_, {x.rows, weight_.n, weight_.k}, GemmOperand::by_row(x),
                         weight_.forward()};
     work.bias = bias_.get();
     if (residual_ >= 0) {

@@ -36,8 +36,8 @@ class LinearWeightGrad final : public GemmOp {
  protected:
   GemmProduct product(const OpArgs& args) const override {
     const Matrix &x = args.in[x_], &d_out = args.in[d_out_];
-    GemmProduct work = {form_, {n_, k_, x.rows}, GemmOperand::by_input(d_out.f32_row(0), d_out.row_stride),
-                        GemmOperand::by_input(x.f32_row(0), x.row_stride)};
+    GemmProduct work = {form_, {n_, k_, x.rows}, GemmOperand::by_input(d_out),
+                        GemmOperand::by_input(x)};
     work.addend = work.out = d_weight_->data();
     work.addend_stride = work.out_stride = k_;
     return work;

@@ -14,6 +14,7 @@ from weft.ops.linear_weight_grad import linear_weight_grad
 from weft.ops.silu_gate import SiluGate
 from weft.ops.silu_gate_grad import SiluGateGrad, silu_gate_grad
 from weft.plan import Recorder, freeze
+from weft.plan.backward import backward
 from weft.runtime import Pool, Tensor
 from weft.types import DType
 
@@ -85,6 +86,24 @@ def test_gate_and_up_are_kept_as_bf16(draw, features):
     kept = bf16(got["plain"]).astype(np.float64)
     np.testing.assert_allclose(got["gated"], SiluGate().reference(kept), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(got["d_x"], SiluGateGrad().reference(kept, d), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "features"), [(1, 2), (13, 17), (40, 33), (64, 96)])
+def test_gates_between_products_are_kept_as_bf16(draw, rows, features):
+    weights = {"up": bf16(draw(2 * features, 40)), "down": bf16(draw(70, features))}
+    weights |= {f"d_{name}": np.zeros_like(values) for name, values in list(weights.items())}
+    inputs = {"x": bf16(draw(rows, 40)), "d_out": bf16(draw(rows, 70))}
+
+    def model(r):
+        r.compute = "bf16"
+        x = ops.scale(activations(r, 40), 1.0)
+        gate_up = ops.linear(x, r.weight("up"))
+        gated = ops.silu_gate(gate_up)
+        out = ops.linear(gated, r.weight("down"))
+        r.output("out", out)
+        backward(r, {out: ops.scale(activations(r, 70, "d_out"), 1.0)})
+
+    close(run_training(model, weights, inputs), rtol=1e-2)
 
 
 @pytest.mark.parametrize("target", ["f32", "bf16", "q8", "int8", "q4"])

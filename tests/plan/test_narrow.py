@@ -7,6 +7,7 @@ import pytest
 
 from weft import ops
 from weft.plan import Recorder, freeze
+from weft.plan.backward import backward
 from weft.runtime import Tensor
 from weft.types import DType
 
@@ -41,6 +42,24 @@ def test_gate_and_up_are_narrow():
 )
 def test_others_need_float32(reads):
     assert dtypes(reads=reads)[1]["linear"] is DType.F32
+
+
+def test_what_products_read_of_gates_is_narrow():
+    tensors = {
+        name: Tensor(np.zeros(shape, np.float32)) for name, shape in (("up", (24, 8)), ("down", (8, 12)))
+    }
+    r = Recorder(tensors, "bf16")
+    gated = ops.silu_gate(ops.linear(r.input("x", columns=8, dtype=DType.F32), r.weight("up")))
+    h = ops.linear(gated, r.weight("down"))
+    out = ops.add(h, r.input("x", columns=8, dtype=DType.F32))  # fused into the product before
+    r.output("out", out)
+    backward(r, {out: ops.scale(r.input("d_out", columns=8, dtype=DType.F32), 1.0)})
+    found = {
+        (node.op.name, node.outputs[0].type.dtype)
+        for node in freeze(r.finish(), {"rows": 5}).nodes
+        if node.outputs
+    }
+    assert {("silu_gate", DType.BF16), ("silu_gate_grad", DType.BF16)} <= found
 
 
 def test_float32_stays():

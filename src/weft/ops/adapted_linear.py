@@ -93,7 +93,7 @@ class AdaptedLinear(AdaptedOperation):
 
     name = "adapted_linear"
     operands = (
-        matrix("x"),
+        matrix("x", may_be_narrow=True),
         weight_operand("weight"),
         vector("bias", optional=True),
         matrix("residual", optional=True),

@@ -25,7 +25,7 @@ class AdaptedLinearInputGrad(AdaptedOperation):
 
     name = "adapted_linear_input_grad"
     operands = (
-        matrix("d_out"),
+        matrix("d_out", may_be_narrow=True),
         weight_operand("weight"),
         matrix("residual", optional=True),
         *part_operands(),

@@ -30,7 +30,13 @@ class AdaptedLinearWeightGrad(AdaptedOperation):
     """
 
     name = "adapted_linear_weight_grad"
-    operands = (matrix("x"), matrix("d_out"), matrix("low"), matrix("d_low"), *part_operands("d_"))
+    operands = (
+        matrix("x", may_be_narrow=True),
+        matrix("d_out", may_be_narrow=True),
+        matrix("low"),
+        matrix("d_low"),
+        *part_operands("d_"),
+    )
     outputs = ()
 
     def shape(

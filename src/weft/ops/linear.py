@@ -57,7 +57,7 @@ class Linear(Operation):
 
     name = "linear"
     operands = (
-        matrix("x"),
+        matrix("x", may_be_narrow=True),
         weight_operand("weight"),
         vector("bias", optional=True),
         vector("norm_weight", optional=True),

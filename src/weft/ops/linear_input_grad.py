@@ -29,7 +29,11 @@ class LinearInputGrad(Operation):
     compute: str = "f32"
 
     name = "linear_input_grad"
-    operands = (matrix("d_out"), weight_operand("weight"), matrix("residual", optional=True))
+    operands = (
+        matrix("d_out", may_be_narrow=True),
+        weight_operand("weight"),
+        matrix("residual", optional=True),
+    )
     outputs = ("d_x",)
     in_place_of = ("residual",)
 

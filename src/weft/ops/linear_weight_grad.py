@@ -32,7 +32,12 @@ class LinearWeightGrad(Operation):
     compute: str = "f32"
 
     name = "linear_weight_grad"
-    operands = (matrix("x"), matrix("d_out"), tensor("d_weight"), tensor("d_bias", optional=True))
+    operands = (
+        matrix("x", may_be_narrow=True),
+        matrix("d_out", may_be_narrow=True),
+        tensor("d_weight"),
+        tensor("d_bias", optional=True),
+    )
     outputs = ()
 
     def shape(

@@ -9,7 +9,7 @@ import numpy as np
 
 from weft.ops.linear import alternation
 from weft.ops.operation import BackwardCall, Matrix, Operation, Sizes, expect, matrix, record
-from weft.types import Array, MatrixType
+from weft.types import Array, DType, MatrixType
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,12 @@ class SiluGate(Operation):
     """out = silu(gate) · up with silu(g) = g / (1 + exp(−g)); x holds gate in its first half, up in its
     second, or `alternating` in blocks of `types.INTERLEAVED_BLOCK` columns.
 
-    x f32[rows, 2F] → out f32[rows, F]. Shazeer, 2020.
+    x f32[rows, 2F] → out f32[rows, F]. Shazeer, 2020. `narrow`: out is rounded to bfloat16, see
+    `plan/narrow.py`.
     """
 
     alternating: bool = False
+    narrow: bool = False
 
     name = "silu_gate"
     operands = (matrix("x", may_be_narrow=True),)
@@ -29,7 +31,7 @@ class SiluGate(Operation):
 
     def shape(self, x: MatrixType) -> MatrixType:
         expect(self, x.columns % 2 == 0, "an even number of columns", x, "pass gate and up side by side")
-        return MatrixType(x.rows, x.columns // 2)
+        return MatrixType(x.rows, x.columns // 2, DType.BF16 if self.narrow else DType.F32)
 
     def flops(self, sizes: Sizes, x: MatrixType) -> float:
         return 5.0 * sizes[x.rows] * (x.columns // 2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weft.ops.operation import Matrix, Operation, Sizes, expect, expect_same_rows, matrix, record
-from weft.types import Array, MatrixType
+from weft.types import Array, DType, MatrixType
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,11 @@ class SiluGateGrad(Operation):
     """With σ the sigmoid, x = (gate, up):  d_gate = d_out · up · σ(gate) · (1 + gate · (1 − σ(gate))),
     d_up = d_out · gate · σ(gate).
 
-    x f32[rows, 2F], d_out f32[rows, F] → d_x f32[rows, 2F].
+    x f32[rows, 2F], d_out f32[rows, F] → d_x f32[rows, 2F]. `narrow`: d_x is rounded to bfloat16, see
+    `plan/narrow.py`.
     """
+
+    narrow: bool = False
 
     name = "silu_gate_grad"
     operands = (matrix("x", may_be_narrow=True), matrix("d_out"))
@@ -28,7 +31,7 @@ class SiluGateGrad(Operation):
         expect_same_rows(self, (x, d_out))
         fits = x.columns == 2 * d_out.columns
         expect(self, fits, f"{2 * d_out.columns} columns of gate and up", x, "pass the gate's own input")
-        return MatrixType(x.rows, x.columns)
+        return MatrixType(x.rows, x.columns, DType.BF16 if self.narrow else DType.F32)
 
     def flops(self, sizes: Sizes, x: MatrixType, d_out: MatrixType) -> float:
         return 10.0 * sizes[x.rows] * d_out.columns

@@ -1,8 +1,10 @@
 """Narrowing: what a product in bfloat16 gives is kept as bfloat16 where all its readers take it so.
 
     linear → silu_gate, silu_gate_grad     gate and up: half of what a step of training keeps of a layer
+    silu_gate, silu_gate_grad → products   which round it in any case, and read it two to three times
 
-The product's factors are rounded alike, so this adds an error of the size that is there already.
+A product's factors are rounded alike, so the first adds an error of the size that is there already, and the
+second none.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from dataclasses import replace
 
 from weft.ops.adapted_linear import AdaptedLinear
 from weft.ops.linear import Linear
+from weft.ops.silu_gate import SiluGate
+from weft.ops.silu_gate_grad import SiluGateGrad
 from weft.plan.node import Node
 from weft.plan.record import Recording
 from weft.plan.value import PlanOperand, Value
@@ -23,11 +27,12 @@ def narrow(recording: Recording) -> Recording:
     kept = {value.base for value in recording.outputs.values()} | _read_whole(recording.nodes)
     replaced: dict[Value, Value] = {}
     nodes = []
-    for node in recording.nodes:
+    for plain in recording.nodes:
+        node = _with_operands(plain, replaced)
         if _may_give_narrow(node) and (out := node.outputs[0]) not in kept:
             node = _narrowed(node)
             replaced[out] = node.outputs[0]
-        nodes.append(_with_operands(node, replaced))
+        nodes.append(node)
     return replace(recording, nodes=tuple(nodes))
 
 
@@ -39,20 +44,31 @@ def _read_whole(nodes: Sequence[Node]) -> set[Value]:
         for name, operand in node.operands.items():
             if not isinstance(operand, Value):
                 continue
-            if operand.is_view or node.plain_nodes or not specs[name].may_be_narrow:
+            if operand.is_view or not specs[name].may_be_narrow or not _rounds(node):
                 found.add(operand.base)
     return found
 
 
+def _rounds(node: Node) -> bool:
+    """Whether it takes what is rounded to bfloat16 as it would take the same in float32."""
+    op = node.op
+    if isinstance(op, Linear) and not isinstance(node.operands["weight"].type, TensorType):
+        return False
+    return getattr(op, "compute", "bf16") == "bf16" and "d_bias" not in node.operands
+
+
 def _may_give_narrow(node: Node) -> bool:
     op = node.op
+    if isinstance(op, SiluGate | SiluGateGrad):
+        x = node.operands["x"].type
+        return isinstance(x, MatrixType) and x.dtype is DType.BF16
     if not isinstance(op, Linear | AdaptedLinear) or op.compute != "bf16" or node.plain_nodes:
         return False
     return isinstance(op, AdaptedLinear) or isinstance(node.operands["weight"].type, TensorType)
 
 
 def _narrowed(node: Node) -> Node:
-    assert isinstance(node.op, Linear | AdaptedLinear)
+    assert isinstance(node.op, Linear | AdaptedLinear | SiluGate | SiluGateGrad)
     out, *others = node.outputs
     type_ = MatrixType(out.type.rows, out.type.columns, DType.BF16)
     return replace(
@@ -67,4 +83,5 @@ def _with_operands(node: Node, replaced: Mapping[Value, Value]) -> Node:
         name: replaced.get(operand, operand) if isinstance(operand, Value) else operand
         for name, operand in node.operands.items()
     }
-    return replace(node, operands=operands)
+    plain_nodes = tuple(_with_operands(plain, replaced) for plain in node.plain_nodes)
+    return replace(node, operands=operands, plain_nodes=plain_nodes)

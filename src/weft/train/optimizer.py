@@ -48,7 +48,8 @@ class UpdateKernel(Protocol):
 class Optimizer:
     """Updates float32 `weights` by their `gradients`, arrays of the same names and shapes. For one thread.
 
-    Matrices decay, vectors do not. state: the moments by name, "first.NAME" and "second.NAME".
+    Matrices decay, vectors do not; where none does, one call updates all. state: the moments by name,
+    "first.NAME" and "second.NAME".
     """
 
     def __init__(
@@ -68,8 +69,9 @@ class Optimizer:
             for name, weight in weights.items()
             for moment in _moments(rule)
         }
+        kinds = [(True, False)] if rule.weight_decay == 0 else [(True,), (False,)]
         self._groups = [
-            (_decaying(rule, decays), self._tensors(weights, gradients, decays)) for decays in (True, False)
+            (_decaying(rule, decays[0]), self._tensors(weights, gradients, decays)) for decays in kinds
         ]
 
     def gradient_norm(self) -> float:
@@ -86,12 +88,12 @@ class Optimizer:
                 self._kernel.update(rule, tensors, learning_rate, scale, step)
 
     def _tensors(
-        self, weights: Mapping[str, Array], gradients: Mapping[str, Array], decays: bool
+        self, weights: Mapping[str, Array], gradients: Mapping[str, Array], decays: Sequence[bool]
     ) -> list[tuple[Array, Array, Array | None, Array | None]]:
         return [
             (weight, gradients[name], self.state.get(f"first.{name}"), self.state.get(f"second.{name}"))
             for name, weight in weights.items()
-            if is_matrix(weight) is decays
+            if is_matrix(weight) in decays
         ]
 
 
