@@ -19,7 +19,7 @@ namespace weft {
 
 namespace {
 
-constexpr int kHeaderVersion = 1;
+constexpr int kHeaderVersion = 2;
 constexpr const char* kMinimumNames[] = {"none", "stored", "centered"};
 
 // A read-only view of any object with the buffer protocol, released with the GIL held.

@@ -49,10 +49,11 @@ inline void unpack_word(Words word, int shift, int32_t mask, int32_t bias, int64
 void unpack_codes(const PanelFormat& format, const uint8_t* group, const float* of_outputs, int64_t k, float* values) {
   const bool is_q8 = format.kind != PanelKind::kQ4;
   float numbers[3 * kPanelColumns] = {};
+  widen_scales(format, group + (is_q8 ? 1024 : 512), numbers);
   if (of_outputs) {
-    memcpy(numbers, of_outputs, kPanelColumns * sizeof(float));
-  } else {
-    widen_scales(format, group + (is_q8 ? 1024 : 512), numbers);
+    const int64_t count = format.minimum == Minimum::kNone ? kPanelColumns : 2 * kPanelColumns;
+    for (int64_t i = 0; i < count; i += kLanes)
+      store(numbers + i, mul(load(of_outputs + i % kPanelColumns), load(numbers + i)));
   }
   const int64_t per_scale = kGroupInputs / format.scales_per_group;
   const float* minimums = numbers + format.scales_per_group * kPanelColumns;

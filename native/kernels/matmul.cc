@@ -11,6 +11,7 @@
 #include "kernels/matmul_quantize.inl"
 #if defined(WEFT_KERNELS_AVX512)
 #include "kernels/matmul_avx512.inl"
+#include "kernels/matmul_avx512_q4.inl"
 #include "kernels/matmul_avx512_rows.inl"
 #elif defined(WEFT_KERNELS_AVX2)
 #include "kernels/matmul_avx2.inl"
@@ -28,7 +29,7 @@ namespace weft::kernels::WEFT_KERNELS {
 namespace {
 
 constexpr int64_t kChunkInputs = kChunkGroups * kGroupInputs;
-static_assert(kChunkGroups % kSpanGroups == 0);
+static_assert(kChunkGroups % kShiftedGroups == 0 && kShiftedGroups % kSpanGroups == 0);
 constexpr int64_t kMaxUnpackedBytes = 4096 + 512;
 
 struct Scratch {

@@ -9,21 +9,24 @@
 //   kInt8  [8 k/4][32 n][4 k] codes + 128 in a byte; after the last group of the panel the scales of its outputs,
 //          [32 n] float32, one for all inputs
 //   kQ4    [4 k/8][32 n][4 k] codes in the low halves of bytes (k + 0..3) and the high halves (k + 4..7),
-//          scales, minimums
-// scales are [1 or 2][32 n]: of the whole group, or of its first and its second 16 inputs; minimums are [32 n].
+//          scales, centers, both [32 n] int16; after the last group of the panel the units of its outputs, [32 n] float32
+// scales of kQ8 are [1 or 2][32 n]: of the whole group, or of its first and its second 16 inputs; minimums are [32 n].
 // The last group of a float panel ends at K (kBF16: at K + 1 when K is odd); those of integers are padded.
 //
-// The value of a weight is  scale * code + minimum. Rows of x are quantized for integer weights, each group of
+// The value of a weight is  scale * code + minimum,  of kQ4  unit * (scale * (code - 8) + 8 * center)  with
+// |scale| + |center| <= kMostWhole, so that the sums of a span of groups are exact in 32 bits; in what follows its
+// minimum is  8 * (center - scale). Rows of x are quantized for integer weights, each group of
 // 32 on its own: scale = max|x| / 127, code = round(x / scale). An output is, whatever the number of rows,
 //   float panels:    for k ascending:  acc = fma(w, x, acc)
 //   integer panels:  for groups ascending:  acc = fma(minimum, x_scale * float(sum of codes), acc)
 //                                           acc = fma(scale * x_scale, float(exact dot of codes), acc)
-//                   where the row form is kI8Shifted (kQ4) in spans of four groups with one x_scale = max|x| / 127 / 128;
-//                   a group's codes are doubled d times, as often as they have room, 7 times at most, and s = 7 - d:
+//                   kQ4: then acc * unit; where the row form is kI8Shifted, in spans of four groups with one x_scale;
+//                   a group's codes are doubled d times, as often as they have room, kMostShift times at most:
 //                   for spans ascending:    span = 0
-//                     for groups ascending:   span = fma(minimum, float(sum of codes << s), span)
-//                                             span = fma(scale, float(exact dot of codes << s), span)
-//                     acc = fma(x_scale, span, acc)
+//                     for groups ascending:   span += scale * halved(exact dot of codes - 8 and codes)
+//                                             span += center * halved(8 * sum of codes)
+//                     acc = fma(x_scale, float(span), acc)
+//                   halved(v) = v / 2^d, to the nearest whole number, upwards from the middle of two
 //   kInt8:          for groups ascending:  acc = fma(x_scale, float(exact dot of codes), acc);  then acc * scale
 //                   where the row form is kI8Wide in spans of two groups, each with one scale
 // with the bfloat16 dot instruction, where there is one, in place of the first for kBF16.
@@ -38,20 +41,21 @@ constexpr int64_t kPanelColumns = 32;
 constexpr int64_t kGroupInputs = 32;
 constexpr int64_t kSpanGroups = 2;     // groups with one scale in rows of the form kI8Wide
 constexpr int64_t kShiftedGroups = 4;  // groups with one scale, and a shift each, in rows of the form kI8Shifted
-constexpr int kMostShift = 7;          // a shifted dot of 4-bit codes is below 2^23, which a float32 holds exactly
+constexpr int kMostShift = 7;
+constexpr int kMostWhole = 1 << 14;    // 4 * (8 * 127 * 32) * (kMostWhole + 2) < 2^31
 
 constexpr int64_t kPackedColumns = kShiftedGroups * kGroupInputs;  // that are packed on their own
 
 enum class PanelKind : int32_t { kF32 = 0, kF16 = 1, kBF16 = 2, kQ8 = 3, kQ4 = 4, kInt8 = 5 };
 constexpr int kNumPanelKinds = 6;
 
-// What stands in for a minimum: nothing, a stored one, or -8 * scale (codes centered on 8).
+// What stands in for a minimum: nothing, a stored one (kQ4: a center), or -8 * scale (codes centered on 8).
 enum class Minimum : int32_t { kNone = 0, kStored = 1, kCentered = 2 };
 
 struct PanelFormat {
   PanelKind kind;
   int32_t scales_per_group;  // 2: kQ8 without minimums only
-  int32_t scale_bytes;       // 2: float16, 4: float32; minimums alike; 0: a group has none
+  int32_t scale_bytes;       // 2: float16 (kQ4: whole numbers), 4: float32; minimums alike; 0: a group has none
   Minimum minimum;
 };
 

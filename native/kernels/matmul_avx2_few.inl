@@ -18,11 +18,8 @@ inline void add_dots(const PanelFormat& format, const uint8_t* numbers, int64_t 
 #pragma GCC unroll 2
   for (int c = 0; c < 2; ++c) {
     const int64_t column = first + c * 8;
-    const F32 scale = load_scale(numbers, part * 32 + column, format.scale_bytes);
-    F32 minimum = zero();
-    if (kMinimum)
-      minimum = format.minimum == Minimum::kStored ? load_scale(numbers, 32 + column, format.scale_bytes)
-                                                   : mul(broadcast(-8.0f), scale);
+    const F32 scale = load_scale(format, numbers, part * 32 + column);
+    const F32 minimum = kMinimum ? load_minimum(format, numbers, column, scale) : zero();
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
       add_scaled<kMinimum>(acc + r * 32 + column, _mm256_cvtepi32_ps(dots[r][c]), scale, minimum,

@@ -83,105 +83,14 @@ inline void add_scaled(TileSums<kRows>& sums, const I32 (&dots)[kRows][2], const
 }
 
 inline void load_scales(const PanelFormat& format, const uint8_t* from, int64_t part, F32 (&scale)[2]) {
-  for (int c = 0; c < 2; ++c) scale[c] = load_scale(from, part * 32 + c * 16, format.scale_bytes);
+  for (int c = 0; c < 2; ++c) scale[c] = load_scale(format, from, part * 32 + c * 16);
 }
 
 inline void load_minimums(const PanelFormat& format, const uint8_t* from, const F32 (&scale)[2], F32 (&minimum)[2]) {
-  for (int c = 0; c < 2; ++c) {
-    minimum[c] = format.minimum == Minimum::kCentered ? mul(broadcast(-8.0f), scale[c])
-                                                      : load_scale(from, 32 + c * 16, format.scale_bytes);
-  }
+  for (int c = 0; c < 2; ++c) minimum[c] = load_minimum(format, from, c * 16, scale[c]);
 }
 
-// sums = fma(minimum, sum of codes << shift, sums);  sums = fma(scale, dot << shift, sums)
-template <int kRows, bool kMinimum>
-inline void add_group(TileSums<kRows>& sums, const I32 (&dots)[kRows][2], const F32 (&scale)[2],
-                      const F32 (&minimum)[2], const float* x_scales, const int32_t* shifts) {
-#pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) {
-    const I32 shift = _mm512_set1_epi32(shifts[2 * r]);
-#pragma GCC unroll 2
-    for (int c = 0; c < 2; ++c) {
-      const F32 dot = _mm512_cvtepi32_ps(_mm512_sllv_epi32(dots[r][c], shift));
-      if (kMinimum) sums.at[r][c] = fma(minimum[c], broadcast(x_scales[2 * r + 1]), sums.at[r][c]);
-      sums.at[r][c] = fma(scale[c], dot, sums.at[r][c]);
-    }
-  }
-}
-
-// acc = fma(x_scale, sums, acc)
-template <int kRows>
-inline void add_span(const TileSums<kRows>& sums, const float* x_scales, float* acc) {
-#pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) {
-    const F32 x_scale = broadcast(x_scales[2 * r]);
-#pragma GCC unroll 2
-    for (int c = 0; c < 2; ++c)
-      store(acc + r * 32 + c * 16, fma(x_scale, sums.at[r][c], load(acc + r * 32 + c * 16)));
-  }
-}
-
-// 4-bit panels, halves of bytes taken apart in registers: on ports that dots do not use, so as quick for many rows as
-// codes taken apart before.
-struct PackedQ4 {
-  static constexpr int64_t kTileRows = 6;
-  static constexpr int64_t kUnpackedBytes = 0;
-
-  template <int kRows>
-  static inline void dot(const uint8_t* group, const uint8_t* x, I32 (&dots)[kRows][2]) {
-    const I32 low_half = _mm512_set1_epi8(15);
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm512_setzero_si512();
-#pragma GCC unroll 4
-    for (int pair = 0; pair < 4; ++pair) {
-      const I32 both0 = load_bytes(group + pair * 128), both1 = load_bytes(group + pair * 128 + 64);
-      const I32 low0 = _mm512_and_si512(both0, low_half), low1 = _mm512_and_si512(both1, low_half);
-      const I32 high0 = _mm512_and_si512(_mm512_srli_epi16(both0, 4), low_half);
-      const I32 high1 = _mm512_and_si512(_mm512_srli_epi16(both1, 4), low_half);
-#pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) {
-        add_byte_dot(dots[r][0], low0, x + r * 32 + pair * 8);
-        add_byte_dot(dots[r][1], low1, x + r * 32 + pair * 8);
-        add_byte_dot(dots[r][0], high0, x + r * 32 + pair * 8 + 4);
-        add_byte_dot(dots[r][1], high1, x + r * 32 + pair * 8 + 4);
-      }
-    }
-  }
-
-  template <int kRows, bool kMinimum>
-  static void tile_groups(const Groups& w, Rows x, float* acc) {
-    const uint8_t* group = w.data;
-    const int64_t groups = num_groups(w.k);
-    for (int64_t index = 0; index < groups;) {
-      TileSums<kRows> sums = {};
-      const float* x_scales = x.scales;
-      for (const int64_t end = span_end(index, groups, kShiftedGroups); index < end; ++index, group += w.step) {
-        ask_ahead(w, index);
-        I32 dots[kRows][2];
-        dot<kRows>(group, x.values, dots);
-        F32 scale[2], minimum[2] = {zero(), zero()};
-        load_scales(w.format, group + 512, 0, scale);
-        if (kMinimum) load_minimums(w.format, group + 512, scale, minimum);
-        add_group<kRows, kMinimum>(sums, dots, scale, minimum, x.scales, x.sums);
-        x.values += x.values_step;
-        x.scales += x.scales_step;
-        x.sums += x.scales_step;
-      }
-      add_span<kRows>(sums, x_scales, acc);
-    }
-  }
-
-  template <int kRows>
-  static void tile(const Groups& w, Rows x, float* acc) {
-    if (w.format.minimum == Minimum::kNone) {
-      tile_groups<kRows, false>(w, x, acc);
-    } else {
-      tile_groups<kRows, true>(w, x, acc);
-    }
-  }
-};
-
-// Dots of unsigned codes of 8 bits start from -128 times the sum of a row's.
+// Dots of unsigned codes start from what takes their bias off: -128 times the sum of a row's codes, or -8 times.
 template <int kRows>
 inline void begin_dots(const int32_t* sums, I32 (&dots)[kRows][2]) {
 #pragma GCC unroll 12
@@ -372,8 +281,6 @@ using FewQ8 = PanelQ8;
 using ManyQ8 = PanelQ8;
 using FewInt8 = PanelInt8;
 using ManyInt8 = PanelInt8;
-using FewQ4 = PackedQ4;
-using ManyQ4 = PackedQ4;
 
 }  // namespace
 

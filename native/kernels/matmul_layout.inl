@@ -5,7 +5,9 @@
 //   values  [R/T][G][T][32]   of the row form's element
 //   scales  [R/T][S][T][2]    float32: scale, scale * sum of codes       (integer forms)
 //   sums    [R/T][S][T][2]    int32: -128 * sum of the codes of all, of the first half (integer forms)
-// kI8Shifted: scales are  the span's scale, sum of the group's codes << shift;  sums are  shift, nothing.
+// kI8Shifted, of the groups of a span in pairs, whose codes are doubled d times:
+//   scales  the span's scale; of a pair's first group the halved sums of both, int16
+//   sums    what a dot starts from: -8 * sum of codes, half of 2^d; d, of a pair's second group 16 - d
 // A strip is what a tile of a product reads, straight through.
 namespace weft::kernels::WEFT_KERNELS {
 
@@ -102,28 +104,33 @@ inline void ask_ahead(const Groups& groups, int64_t index) {
 }
 
 // The scales and minimums of a group of an integer panel follow its codes; where a group has none they are ones.
-inline F32 load_scale(const uint8_t* from, int64_t index, int32_t scale_bytes) {
-  if (scale_bytes == 0) return broadcast(1.0f);
-  return scale_bytes == 2 ? load_f16(reinterpret_cast<const uint16_t*>(from) + index)
-                          : load(reinterpret_cast<const float*>(from) + index);
+inline F32 load_scale(const PanelFormat& format, const uint8_t* from, int64_t index) {
+  if (format.scale_bytes == 0) return broadcast(1.0f);
+  if (format.scale_bytes == 4) return load(reinterpret_cast<const float*>(from) + index);
+  return format.kind == PanelKind::kQ4 ? load_i16(reinterpret_cast<const int16_t*>(from) + index)
+                                       : load_f16(reinterpret_cast<const uint16_t*>(from) + index);
+}
+
+// The minimum beside a scale: 8 * (center - scale) for kQ4.
+inline F32 load_minimum(const PanelFormat& format, const uint8_t* from, int64_t index, F32 scale) {
+  if (format.minimum == Minimum::kCentered) return mul(broadcast(-8.0f), scale);
+  const F32 stored = load_scale(format, from, format.scales_per_group * kPanelColumns + index);
+  return format.kind == PanelKind::kQ4 ? mul(broadcast(8.0f), sub(stored, scale)) : stored;
 }
 
 // The scales of a panel's outputs that hold for all inputs, or null.
 inline const float* output_scales(const Panels& weight, const uint8_t* panel) {
-  if (weight.format.kind != PanelKind::kInt8) return nullptr;
+  if (weight.format.kind != PanelKind::kInt8 && weight.format.kind != PanelKind::kQ4) return nullptr;
   return reinterpret_cast<const float*>(panel + num_groups(weight.k) * weight.group_bytes);
 }
 
-// Writes [scales_per_group][32] scales and, unless there are none, 32 minimums as float32.
+// Writes [scales_per_group][32] scales and, unless there are none, 32 minimums as float32; of kQ4 in their units.
 inline void widen_scales(const PanelFormat& format, const uint8_t* from, float* to) {
   const int64_t num_scales = format.scales_per_group * kPanelColumns;
-  for (int64_t i = 0; i < num_scales; i += kLanes) store(to + i, load_scale(from, i, format.scale_bytes));
+  for (int64_t i = 0; i < num_scales; i += kLanes) store(to + i, load_scale(format, from, i));
   if (format.minimum == Minimum::kNone) return;
-  for (int64_t i = 0; i < kPanelColumns; i += kLanes) {
-    const F32 minimum = format.minimum == Minimum::kStored ? load_scale(from, num_scales + i, format.scale_bytes)
-                                                           : mul(broadcast(-8.0f), load(to + i));
-    store(to + num_scales + i, minimum);
-  }
+  for (int64_t i = 0; i < kPanelColumns; i += kLanes)
+    store(to + num_scales + i, load_minimum(format, from, i, load(to + i)));
 }
 
 }  // namespace

@@ -20,13 +20,6 @@ inline void note_sums(float largest, int32_t first_half, int32_t second_half, fl
   sums[1] = wrapped(0u - 128u * first);
 }
 
-// Of a group whose dots are shifted left; the scale is what a shifted one counts.
-inline void note_shifted(float scale, int32_t sum, int32_t shift, float* scales, int32_t* sums) {
-  scales[0] = scale;
-  scales[1] = static_cast<float>(wrapped(static_cast<uint32_t>(sum) << shift));
-  sums[0] = shift;
-}
-
 }  // namespace
 
 }  // namespace weft::kernels::WEFT_KERNELS

@@ -74,6 +74,10 @@ static inline F32 load_f16(const uint16_t* from) {
 static inline void store_f16(uint16_t* to, F32 value) {
   for (int lane = 0; lane < kLanes; ++lane) to[lane] = f32_to_f16(value[lane]);
 }
+static inline F32 load_i16(const int16_t* from) {
+  return F32{static_cast<float>(from[0]), static_cast<float>(from[1]), static_cast<float>(from[2]),
+             static_cast<float>(from[3])};
+}
 static inline F32 load_bf16(const uint16_t* from) {
   F32 value;
   for (int lane = 0; lane < kLanes; ++lane) value[lane] = bits_to_f32(static_cast<uint32_t>(from[lane]) << 16);

@@ -21,7 +21,7 @@ struct BlockFormat {
 
 constexpr PanelFormat floats(PanelKind kind) { return {kind, 1, 0, Minimum::kNone}; }
 
-// By BlockKind. Scales of K-blocks are products of two numbers, which only float32 holds.
+// By BlockKind. Scales of K-blocks are products of two numbers, which only float32 holds; those of 4-bit panels are whole numbers.
 constexpr BlockFormat kFormats[] = {
     {"F32", 1, 4, floats(PanelKind::kF32)},
     {"F16", 1, 2, floats(PanelKind::kF16)},
@@ -31,7 +31,7 @@ constexpr BlockFormat kFormats[] = {
     {"Q4_1", 32, 20, {PanelKind::kQ4, 1, 2, Minimum::kStored}},
     {"Q5_0", 32, 22, {PanelKind::kQ8, 1, 2, Minimum::kNone}},
     {"Q5_1", 32, 24, {PanelKind::kQ8, 1, 2, Minimum::kStored}},
-    {"Q4_K", 256, 144, {PanelKind::kQ4, 1, 4, Minimum::kStored}},
+    {"Q4_K", 256, 144, {PanelKind::kQ4, 1, 2, Minimum::kStored}},
     {"Q5_K", 256, 176, {PanelKind::kQ8, 1, 4, Minimum::kStored}},
     {"Q6_K", 256, 210, {PanelKind::kQ8, 2, 4, Minimum::kNone}},
 };

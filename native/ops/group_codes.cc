@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "kernels/matmul.h"
 
 namespace weft {
 
@@ -89,6 +90,18 @@ void encode_q4(const float* values, GroupCodes* group) {
   group->scale = best.scale;
   group->minimum = best.minimum;
   for (int i = 0; i < kSize; ++i) group->codes[i] = static_cast<uint8_t>(best.codes[i]);
+}
+
+float whole_numbers(const float* scales, const float* minimums, int64_t groups, int16_t* whole_scales, int16_t* centers) {
+  const auto center_of = [&](int64_t i) { return minimums ? scales[i] + minimums[i] / 8.0f : 0.0f; };
+  float largest = 0;
+  for (int64_t i = 0; i < groups; ++i) largest = fmaxf(largest, fabsf(scales[i]) + fabsf(center_of(i)));
+  const float unit = largest / kMostWhole, inverse = unit > 1e-30f ? 1.0f / unit : 0.0f;
+  for (int64_t i = 0; i < groups; ++i) {
+    whole_scales[i] = static_cast<int16_t>(nearbyintf(scales[i] * inverse));
+    centers[i] = static_cast<int16_t>(nearbyintf(center_of(i) * inverse));
+  }
+  return inverse > 0 ? unit : 0.0f;
 }
 
 float encode_int8(const float* values, int64_t count, uint8_t* codes) {

@@ -21,4 +21,10 @@ void encode_q4(const float* values, GroupCodes* group);
 // The nearest 8-bit codes, 128 added, of a row of weights with one scale, which is returned.
 float encode_int8(const float* values, int64_t count, uint8_t* codes);
 
+// The numbers of `groups` groups of a row of 4-bit codes as whole numbers of a unit, which is returned:
+//   scale * code + minimum  ~  unit * (whole_scale * (code - 8) + 8 * center)
+// Each is rounded by half a unit at most, of which the largest |whole_scale| + |center| has kMostWhole. minimums: null
+// for -8 * scale, whose centers are 0.
+float whole_numbers(const float* scales, const float* minimums, int64_t groups, int16_t* whole_scales, int16_t* centers);
+
 }  // namespace weft

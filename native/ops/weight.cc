@@ -23,13 +23,16 @@ void check_format(const PanelFormat& format) {
   const int32_t scales = format.scales_per_group;
   const bool two_scales = scales == 2 && format.kind == PanelKind::kQ8 && format.minimum == Minimum::kNone;
   const bool scaled = format.kind == PanelKind::kQ8 || format.kind == PanelKind::kQ4;
-  const bool known_scales = scaled ? format.scale_bytes == 2 || format.scale_bytes == 4 : format.scale_bytes == 0;
-  const bool known_minimum = format.minimum == Minimum::kNone ||
-                             (scaled && format.minimum == Minimum::kStored) ||
-                             (format.kind == PanelKind::kQ4 && format.minimum == Minimum::kCentered);
+  const bool is_q4 = format.kind == PanelKind::kQ4;
+  const bool wide_scales = format.kind == PanelKind::kQ8 && format.scale_bytes == 4;
+  const bool known_scales = scaled ? format.scale_bytes == 2 || wide_scales : format.scale_bytes == 0;
+  const bool known_minimum = format.minimum == Minimum::kStored ? scaled
+                             : format.minimum == Minimum::kCentered ? is_q4 : !is_q4;
   if (!(scales == 1 || two_scales) || !known_scales || !known_minimum)
     refuse("a format of panels that products read", std::string("another one of kind ") + panel_kind_name(format.kind));
 }
+
+bool has_output_scales(PanelKind kind) { return kind == PanelKind::kInt8 || kind == PanelKind::kQ4; }
 
 // Bytes of a group of 32 inputs of a panel.
 int64_t group_bytes_of(const PanelFormat& format) {
@@ -55,7 +58,7 @@ int64_t panel_bytes_of(const PanelFormat& format, int64_t k) {
     case PanelKind::kQ8:
     case PanelKind::kQ4: break;
   }
-  const int64_t output_scales = format.kind == PanelKind::kInt8 ? kPanelColumns * 4 : 0;
+  const int64_t output_scales = has_output_scales(format.kind) ? kPanelColumns * 4 : 0;
   return round_up(k, kGroupInputs) / kGroupInputs * group_bytes_of(format) + output_scales;
 }
 
@@ -64,7 +67,14 @@ int64_t num_panels_of(int64_t n, bool is_interleaved) {
                         : (n + kPanelColumns - 1) / kPanelColumns;
 }
 
-// Scales and minimums after the codes of a group.
+// Scales and centers after the codes of a kQ4 group.
+float load_whole(const uint8_t* numbers, int64_t index) {
+  int16_t whole;
+  memcpy(&whole, numbers + 2 * index, sizeof(whole));
+  return whole;
+}
+
+// Scales and minimums after the codes of another, or scales of outputs.
 float load_number(const uint8_t* numbers, int64_t index, int32_t scale_bytes) {
   if (scale_bytes == 2) {
     uint16_t half;
@@ -107,14 +117,26 @@ void read_int8_column(const WeightPart& part, const uint8_t* panel, int64_t colu
   }
 }
 
+// An output of a kQ4 panel, whose units follow its groups. Rounded as kernels that unpack a group round it.
+void read_q4_column(const WeightPart& part, const uint8_t* panel, int64_t column, int64_t k, float* values) {
+  const int64_t groups = round_up(k, kGroupInputs) / kGroupInputs;
+  const float unit = load_number(panel + groups * part.group_bytes, column, 4);
+  for (int64_t i = 0; i < k; ++i) {
+    const uint8_t* group = panel + i / kGroupInputs * part.group_bytes;
+    const float scale = load_whole(group + 512, column);
+    const float center = part.format.minimum == Minimum::kStored ? load_whole(group + 512, kPanelColumns + column) : 0.0f;
+    const auto code = static_cast<float>(code_at(part.format.kind, group, column, i % kGroupInputs));
+    values[i] = unit * scale * code + unit * (8.0f * (center - scale));
+  }
+}
+
 void read_group_column(const PanelFormat& format, const uint8_t* group, int64_t column, int64_t count, float* values) {
-  const uint8_t* numbers = group + (format.kind == PanelKind::kQ8 ? 1024 : 512);
+  const uint8_t* numbers = group + 1024;
   const int64_t per_scale = kGroupInputs / format.scales_per_group;
   for (int64_t i = 0; i < count; ++i) {
     const float scale = load_number(numbers, i / per_scale * kPanelColumns + column, format.scale_bytes);
     float minimum = 0.0f;
     if (format.minimum == Minimum::kStored) minimum = load_number(numbers, kPanelColumns + column, format.scale_bytes);
-    if (format.minimum == Minimum::kCentered) minimum = -8.0f * scale;
     values[i] = scale * static_cast<float>(code_at(format.kind, group, column, i)) + minimum;
   }
 }
@@ -177,6 +199,7 @@ void Weight::dequantize_row(int64_t index, float* values) const {
   const uint8_t* panel = data_ + part.offset_bytes + place.panel * part.panel_bytes;
   if (!is_integer(part.format.kind)) return read_float_column(part.format.kind, panel, place.column, k_, values);
   if (part.format.kind == PanelKind::kInt8) return read_int8_column(part, panel, place.column, k_, values);
+  if (part.format.kind == PanelKind::kQ4) return read_q4_column(part, panel, place.column, k_, values);
   for (int64_t k = 0; k < k_; k += kGroupInputs, panel += part.group_bytes) {
     const int64_t count = k_ - k < kGroupInputs ? k_ - k : kGroupInputs;
     read_group_column(part.format, panel, place.column, count, values + k);

@@ -40,7 +40,8 @@ PanelFormat joint_format(const PanelFormat& a, const PanelFormat& b) {
   const int32_t scales = std::max(a.scales_per_group, b.scales_per_group);
   if (!integers || (minimums && scales == 2)) return {PanelKind::kF32, 1, 0, Minimum::kNone};
   const PanelKind kind = a.kind == PanelKind::kQ8 || b.kind == PanelKind::kQ8 ? PanelKind::kQ8 : PanelKind::kQ4;
-  return {kind, scales, std::max(a.scale_bytes, b.scale_bytes), minimums ? Minimum::kStored : Minimum::kNone};
+  const bool narrow = a.scale_bytes == 2 && b.scale_bytes == 2 && a.kind == b.kind;
+  return {kind, scales, narrow ? 2 : 4, minimums ? Minimum::kStored : Minimum::kNone};
 }
 
 // A row in the numbers of a format: codes with their bias, scales and minimums, or values.
@@ -169,6 +170,20 @@ class MatrixPacker {
       case PanelKind::kQ4: break;
     }
     for (int64_t i = 0; i < groups_; ++i) write_group(panel + i * part_.group_bytes, place.column, row, i);
+    if (part_.format.kind == PanelKind::kQ4) write_whole_numbers(panel, place.column, row);
+  }
+
+  void write_whole_numbers(uint8_t* panel, int64_t column, const CodedRow& row) const {
+    std::vector<int16_t> scales(row.scales.size()), centers(row.scales.size());
+    const bool has_centers = part_.format.minimum == Minimum::kStored;
+    const float unit = whole_numbers(row.scales.data(), has_centers ? row.minimums.data() : nullptr, groups_,
+                                     scales.data(), centers.data());
+    memcpy(panel + groups_ * part_.group_bytes + column * 4, &unit, sizeof(unit));
+    for (int64_t i = 0; i < groups_; ++i) {
+      uint8_t* numbers = panel + i * part_.group_bytes + 512;
+      put_half(numbers, column, static_cast<uint16_t>(scales[static_cast<size_t>(i)]));
+      if (has_centers) put_half(numbers, kPanelColumns + column, static_cast<uint16_t>(centers[static_cast<size_t>(i)]));
+    }
   }
 
   static void put_half(uint8_t* to, int64_t index, uint16_t half) { memcpy(to + 2 * index, &half, sizeof(half)); }
@@ -184,7 +199,7 @@ class MatrixPacker {
         const uint8_t* pair = codes + i / 4 * 8 + i % 4;
         to[(i / 4 * kPanelColumns + column) * 4 + i % 4] = static_cast<uint8_t>(pair[0] | pair[4] << 4);
       }
-      to += 512;
+      return;
     }
     if (format.scale_bytes == 0) return;
     const int64_t scales = format.scales_per_group;

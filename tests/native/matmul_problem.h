@@ -88,14 +88,14 @@ struct QuantizedRow {
 // The same in spans of groups with one scale, the smaller groups doubled as often as the span's largest number allows.
 struct ShiftedRow {
   static constexpr int64_t kSpan = kShiftedGroups * kGroupInputs;
-  std::vector<int> codes, shifts;
+  std::vector<int> codes, doublings;
   std::vector<float> scales;
 
   ShiftedRow(const float* x, int64_t k) : codes(static_cast<size_t>(k)) {
     for (int64_t first = 0; first < k; first += kSpan) {
       const int64_t end = std::min(k, first + kSpan);
       const float top = largest(x, first, end);
-      scales.push_back(top < 1e-30f ? 0.0f : top / 127.0f / 128.0f);
+      scales.push_back(top < 1e-30f ? 0.0f : top / 127.0f);
       for (int64_t group = first; group < end; group += kGroupInputs) add_group(x, group, top);
     }
   }
@@ -109,7 +109,7 @@ struct ShiftedRow {
     int doubled = 0;
     while (doubled < kMostShift && own * static_cast<float>(2 << doubled) <= top) ++doubled;
     const float factor = top < 1e-30f ? 0.0f : 127.0f / top * static_cast<float>(1 << doubled);
-    shifts.push_back(kMostShift - doubled);
+    doublings.push_back(doubled);
     for (int64_t i = first; i < first + kGroupInputs; ++i)
       codes[static_cast<size_t>(i)] = static_cast<int>(std::nearbyint(x[i] * factor));
   }
@@ -123,16 +123,22 @@ inline float float_product(bool fused, const float* x, const float* weights, int
   return sum;
 }
 
-// A row of an integer weight, with the codes' bias taken off.
+// v / 2^times, to the nearest whole number.
+inline int halved(int v, int times) { return times == 0 ? v : (v + (1 << (times - 1))) >> times; }
+
+// A row of an integer weight as panels hold it.
 struct CodedWeights {
   PanelFormat format;
   std::vector<uint8_t> codes;
   std::vector<float> scales, minimums;
+  std::vector<int16_t> whole_scales, centers;  // kQ4 only
+  float unit = 1.0f;
 
   CodedWeights(BlockKind kind, const uint8_t* row, int64_t k)
       : format(panel_format(kind)), codes(static_cast<size_t>(k)),
         scales(static_cast<size_t>(k / 32 * format.scales_per_group)), minimums(static_cast<size_t>(k / 32)) {
     decode_codes(kind, row, k, codes.data(), scales.data(), minimums.data());
+    if (format.kind == PanelKind::kQ4) make_whole();
   }
 
   float product(bool fused, const QuantizedRow& x) const {
@@ -140,8 +146,7 @@ struct CodedWeights {
     const int bias = format.kind == PanelKind::kQ8 ? 128 : 0;
     float sum = 0;
     for (size_t group = 0; group < minimums.size(); ++group) {
-      const float minimum = format.minimum == Minimum::kCentered ? -8.0f * scales[group] : minimums[group];
-      if (format.minimum != Minimum::kNone) sum = multiply_add(fused, minimum, x.sums[group], sum);
+      if (format.minimum != Minimum::kNone) sum = multiply_add(fused, minimums[group], x.sums[group], sum);
       for (size_t part = 0; part < parts; ++part) {
         int dot = 0;
         for (size_t i = 0; i < inputs; ++i) {
@@ -151,28 +156,38 @@ struct CodedWeights {
         sum = multiply_add(fused, scales[group * parts + part] * x.scales[group], static_cast<float>(dot), sum);
       }
     }
-    return sum;
+    return sum * unit;
   }
 
   float product(const ShiftedRow& x) const {
     float sum = 0;
     for (size_t group = 0; group < minimums.size();) {
       const float x_scale = x.scales[group / kShiftedGroups];
-      float span = 0;
+      int span = 0;
       for (const size_t end = std::min(minimums.size(), group + kShiftedGroups); group < end; ++group) {
         int dot = 0, codes_sum = 0;
         for (size_t at = group * 32; at < group * 32 + 32; ++at) {
-          dot += codes[at] * x.codes[at];
+          dot += (codes[at] - 8) * x.codes[at];
           codes_sum += x.codes[at];
         }
-        const int factor = 1 << x.shifts[group];
-        const float minimum = format.minimum == Minimum::kCentered ? -8.0f * scales[group] : minimums[group];
-        if (format.minimum != Minimum::kNone) span = std::fma(minimum, static_cast<float>(codes_sum * factor), span);
-        span = std::fma(scales[group], static_cast<float>(dot * factor), span);
+        span += whole_scales[group] * halved(dot, x.doublings[group]);
+        span += centers[group] * halved(8 * codes_sum, x.doublings[group]);
       }
-      sum = std::fma(x_scale, span, sum);
+      sum = std::fma(x_scale, static_cast<float>(span), sum);
     }
-    return sum;
+    return sum * unit;
+  }
+
+ private:
+  void make_whole() {
+    whole_scales.resize(scales.size());
+    centers.resize(scales.size());
+    unit = whole_numbers(scales.data(), format.minimum == Minimum::kStored ? minimums.data() : nullptr,
+                         static_cast<int64_t>(scales.size()), whole_scales.data(), centers.data());
+    for (size_t i = 0; i < scales.size(); ++i) {
+      scales[i] = whole_scales[i];
+      minimums[i] = 8.0f * static_cast<float>(centers[i] - whole_scales[i]);
+    }
   }
 };
 

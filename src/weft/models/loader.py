@@ -26,7 +26,7 @@ from weft.types import Array
 ModelWeights = dict[str, Weight | Array]
 
 # Changes whenever the same files would be packed into other bytes or under other names.
-PACKING_VERSION = 1
+PACKING_VERSION = 2
 # Bytes of an element that is requantized, scales aside.
 _TARGET_BYTES = {"f32": 4.0, "bf16": 2.0, "q8": 1.0, "int8": 1.0, "q4": 0.5}
 PANEL_LAYOUT = "panels-of-32"  # of all instruction sets
