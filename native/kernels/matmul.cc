@@ -53,7 +53,7 @@ void run_tile(int64_t rows, const Groups& groups, const Rows& x, float* sums) {
 // The strips of a block one by one. Several of them share the fetching of the `next_bytes` at `next`, null for none;
 // one alone is as fast as memory, and asking for more would slow it.
 template <class Panel>
-void run_rows(const RowBlock& x, Groups groups, int64_t first_group, const uint8_t* next, int64_t next_bytes,
+void run_rows(const RowBlock& x, const Groups& groups, int64_t first_group, const uint8_t* next, int64_t next_bytes,
               float* sums) {
   const Strips strips(x);
   const int64_t count = num_groups(groups.k);
@@ -61,9 +61,10 @@ void run_rows(const RowBlock& x, Groups groups, int64_t first_group, const uint8
   for (int64_t strip = 0; strip < strips.count; ++strip) {
     const int64_t first = strips.first_row(strip), asked = strip * count * step;
     const bool asks = step > 0 && asked < next_bytes;
-    groups.ahead = asks ? next + asked : nullptr;
-    groups.ahead_step = asks ? step : 0;
-    run_tile<Panel>(strips.height(strip), groups, rows_at(x, first_group, first), sums + first * kPanelColumns);
+    // Made in one go: a copy, amended, would wait for all stores before it.
+    const Groups of_strip = {groups.format, groups.data, groups.step, groups.k,
+                             asks ? next + asked : nullptr, asks ? step : 0};
+    run_tile<Panel>(strips.height(strip), of_strip, rows_at(x, first_group, first), sums + first * kPanelColumns);
   }
 }
 

@@ -9,7 +9,8 @@
 //   kInt8  [8 k/4][32 n][4 k] codes + 128 in a byte; after the last group of the panel the scales of its outputs,
 //          [32 n] float32, one for all inputs
 //   kQ4    [4 k/8][32 n][4 k] codes in the low halves of bytes (k + 0..3) and the high halves (k + 4..7),
-//          scales, centers, both [32 n] int16; after the last group of the panel the units of its outputs, [32 n] float32
+//          scales, centers, both [32 n] int16; after the last group of the panel the units of its outputs,
+//          [32 n] float32
 // scales of kQ8 are [1 or 2][32 n]: of the whole group, or of its first and its second 16 inputs; minimums are [32 n].
 // The last group of a float panel ends at K (kBF16: at K + 1 when K is odd); those of integers are padded.
 //

@@ -43,8 +43,8 @@ inline void load_pairs(const uint8_t* first, I32 (&pairs)[2]) {
     pairs[c] = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(first) + c));
 }
 
-// Halves of bytes are taken apart in registers. For many rows that is as quick as codes taken apart before, on ports that
-// dots do not use. A row or two are bound by it: their high halves stay where they are, and the dots are moved instead.
+// Halves of bytes are taken apart in registers. For many rows that is as quick as codes taken apart before, on ports
+// that dots do not use. A row or two are bound by it: high halves stay where they are, and the dots are moved instead.
 struct PackedQ4 {
   static constexpr int64_t kTileRows = 6;
   static constexpr int64_t kUnpackedBytes = 0;
@@ -102,8 +102,8 @@ struct PackedQ4 {
     }
   }
 
-  // The dots of a group, halved, in the low halves of words. Those of many rows are put into memory: gcc would keep them
-  // in registers and spill sums instead, which costs a tenth of the speed.
+  // The dots of a group, halved, in the low halves of words. Those of many rows are put into memory: gcc would keep
+  // them in registers and spill sums instead, which costs a tenth of the speed.
   template <int kRows>
   static inline void low_dots(const uint8_t* group, const Rows& x, I32 (&low)[kRows][2]) {
     I32 dots[kRows][2];
@@ -118,7 +118,8 @@ struct PackedQ4 {
 
   // The dots of a second group, halved, in the high halves of words, and those of the first in the low ones.
   template <int kRows>
-  static inline void pair_dots(const uint8_t* group, const Rows& x, const I32 (&low)[kRows][2], I32 (&pairs)[kRows][2]) {
+  static inline void pair_dots(const uint8_t* group, const Rows& x, const I32 (&low)[kRows][2],
+                               I32 (&pairs)[kRows][2]) {
     dot<kRows>(group, x, pairs);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
@@ -174,9 +175,10 @@ struct PackedQ4 {
     x.sums += x.scales_step;
   }
 
-  // acc = fma(x_scale, sums, acc)
+  // acc = fma(x_scale, sums, acc). gcc would keep acc in registers from span to span, and spill it.
   template <int kRows>
   static inline void add_span(const I32 (&sums)[kRows][2], const float* x_scales, float* acc) {
+    asm volatile("" : "+m"(*reinterpret_cast<float(*)[kRows * 32]>(acc)));
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       const F32 x_scale = broadcast(x_scales[2 * r]);

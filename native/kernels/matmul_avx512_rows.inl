@@ -92,8 +92,7 @@ void quantize_shifted(const float* x, int64_t groups, uint8_t* values, int64_t s
   alignas(64) int8_t codes[kInputs];
   alignas(64) int32_t starts[16];
   if (groups < kShiftedGroups) {
-    memset(padded, 0, sizeof(padded));
-    memcpy(padded, x, groups * kGroupInputs * sizeof(float));
+    for (int64_t i = 0; i < kInputs; i += 16) store(padded + i, i < groups * kGroupInputs ? load(x + i) : zero());
     x = padded;
   }
   const I32 tops = largest_of_groups(x);

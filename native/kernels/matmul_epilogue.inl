@@ -36,10 +36,22 @@ inline F32 scaled_sums(const float* sums, const float* scales, int64_t c) {
   return scales ? mul(load(sums + c), load(scales + c)) : load(sums + c);
 }
 
+// Asks for what finish() reads and writes of columns [first, last) of a row.
+inline void ask_for_row(const Epilogue& e, int64_t row, int64_t first, int64_t last) {
+  for (int64_t c = first; c < last && c < e.columns; c += 16) {
+    if (!e.streams) __builtin_prefetch(e.out + row * e.out_stride + c, 1);
+    if (e.residual && e.residual != e.out) __builtin_prefetch(e.residual + row * e.residual_stride + c);
+  }
+}
+
+// Rows that finish_panel() asks for ahead, a second time: they have left the first cache since a panel's began.
+constexpr int64_t kRowsAhead = 12;
+
 // sums [rows][32]: out[row][32 * panel + c] for each column c that there is.
 void finish_panel(const Epilogue& e, const float* sums, const float* scales, int64_t panel, int64_t rows) {
   const int64_t first = panel * kPanelColumns;
   for (int64_t row = 0; row < rows; ++row, sums += kPanelColumns) {
+    if (row + kRowsAhead < rows) ask_for_row(e, row + kRowsAhead, first, first + kPanelColumns);
     for (int64_t c = 0; c < kPanelColumns && first + c < e.columns; c += kLanes) {
       const int64_t count = e.columns - first - c;
       F32 value = scaled_sums(sums, scales, c);
@@ -70,12 +82,7 @@ void finish_gated_panel(const Epilogue& e, const float* sums, const float* scale
 // Asks for the lines that finish_rows() reads and writes: a panel's columns of many rows, each a stride away.
 void ask_for_outputs(const Epilogue& e, int64_t panel, int64_t rows) {
   const int64_t columns = is_gated(e.activation) ? kPanelColumns / 2 : kPanelColumns;
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t c = panel * columns; c < (panel + 1) * columns && c < e.columns; c += 16) {
-      if (!e.streams) __builtin_prefetch(e.out + row * e.out_stride + c, 1);
-      if (e.residual && e.residual != e.out) __builtin_prefetch(e.residual + row * e.residual_stride + c);
-    }
-  }
+  for (int64_t row = 0; row < rows; ++row) ask_for_row(e, row, panel * columns, (panel + 1) * columns);
 }
 
 // scales: of the panel's outputs, or null.
