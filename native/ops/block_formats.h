@@ -21,7 +21,7 @@ int64_t block_elements(BlockKind kind);
 // Bytes of a row of k elements. Throws Error(kValue) unless k is a positive whole number of blocks.
 int64_t row_bytes(BlockKind kind, int64_t k);
 
-// The panels that hold weights of a kind without loss.
+// The panels that hold weights of a kind: codes as they are; scales and minimums too, unless the codes have 4 bits.
 PanelFormat panel_format(BlockKind kind);
 
 // Elements of a row as float32 [k].

@@ -23,7 +23,7 @@ struct FileMatrix {
 
 // Packs `parts`, joined along their outputs, on `team`; neighbours of one format become one part.
 // is_interleaved: two equal parts, gate and up. target: the kind to requantize to; by default a kind keeps its
-// numbers without loss. Throws Error(kValue) when sizes do not fit, or naming the first weight that is not
+// numbers, those of 4-bit groups as whole numbers of a unit. Throws Error(kValue) when sizes do not fit, or naming the first weight that is not
 // finite or too large for the target; Error(kMemory).
 std::shared_ptr<Weight> pack_weight(Team& team, const std::vector<FileMatrix>& parts, bool is_interleaved,
                                     std::optional<PanelKind> target);
