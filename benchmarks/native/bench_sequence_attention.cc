@@ -1,6 +1,6 @@
 // How near attention within sequences, and its gradient, come to the processor's multiply-add rate.
 //
-//   bench_sequence_attention [isa] [threads]
+//   bench_sequence_attention [isa] [threads] [bf16]
 //
 // Each case is checked against double precision before it is timed; medians. The rate counts visible pairs of
 // tokens: 4 * head_dim operations for each forward, 10 * head_dim backward. The last line is JSON.
@@ -49,16 +49,18 @@ double visible_pairs(const BenchCase& bench) {
 int main(int argc, char** argv) {
   const Kernels& kernels = argc > 1 ? kernels_for(argv[1]) : default_kernels();
   const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
+  const bool rounds_to_bf16 = argc > 3 && std::string(argv[3]) == "bf16";
   const std::vector<BenchCase> cases = {{"8 x 256, d64 9/3", {3, 3, 64}, std::vector<int64_t>(8, 256)},
                                         {"1 x 2048, d64 9/3", {3, 3, 64}, {2048}},
                                         {"8 x 256, d64 6/6", {6, 1, 64}, std::vector<int64_t>(8, 256)},
                                         {"8 x 256, d128 8/2", {2, 4, 128}, std::vector<int64_t>(8, 256)},
                                         {"1 x 2048, d64 9/3, window 256", {3, 3, 64, 256}, {2048}}};
-  std::string json = "{\"benchmark\": \"sequence_attention\", \"isa\": \"" + std::string(kernels.isa) +
-                     "\", \"threads\": " + std::to_string(threads) + ", \"cases\": [";
+  std::string json = "{\"benchmark\": \"sequence_attention\", \"isa\": \"" + std::string(kernels.isa) + "\", \"threads\": " + std::to_string(threads) +
+                     ", \"bf16\": " + (rounds_to_bf16 ? "true" : "false") + ", \"cases\": [";
   Pool pool(threads, 1);
   for (const BenchCase& bench : cases) {
-    const SequenceProblem problem(bench.shape, bench.lengths, 1);
+    SequenceProblem problem(bench.shape, bench.lengths, 1);
+    problem.rounds_to_bf16 = rounds_to_bf16;
     SequenceProblem::Results results = problem.run(kernels);
     if (bench.lengths.size() > 1) problem.check({results}, 1);
     PreparedOp forward = problem.forward(results).prepare(kernels, threads);

@@ -8,11 +8,12 @@
 #include "kernels/kernel_set.h"
 #include "kernels/simd.h"
 
+#if defined(WEFT_KERNELS_AVX512)
+#include "kernels/pairs_avx512.h"
+#endif
 #include "kernels/sequence_blocks.h"
 #include "kernels/sequence_state.h"
 #if defined(WEFT_KERNELS_AVX512)
-#include "kernels/pairs_avx512.h"
-
 #include "kernels/sequence_pairs.h"
 #endif
 

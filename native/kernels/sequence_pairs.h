@@ -11,14 +11,29 @@ constexpr int64_t kRowWords = kBlockTokens / 2;  // of a row of weights
 
 static inline int64_t row_words(int64_t head_dim) { return padded_dim(head_dim) / 2; }
 
-// One word a lane: `even` in the lower half, `odd` in the upper one, to nearest even.
-static inline I32 pair_words(F32 even, F32 odd) {
-  uint16_t low[16], high[16];
-  store_bf16(low, even);
-  store_bf16(high, odd);
-  const __m256i lower = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low));
-  const __m256i upper = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high));
-  return _mm512_or_si512(_mm512_cvtepu16_epi32(lower), _mm512_slli_epi32(_mm512_cvtepu16_epi32(upper), 16));
+// Two vectors as bfloat16, to nearest even, those of `low` in the lower half.
+static inline I32 halves_of(F32 low, F32 high) {
+#if defined(WEFT_EMULATE_AVX512)
+  uint16_t halves[32];
+  store_bf16(halves, low);
+  store_bf16(halves + 16, high);
+  return _mm512_loadu_si512(halves);
+#else
+  return reinterpret_cast<I32>(_mm512_cvtne2ps_pbh(high, low));
+#endif
+}
+
+// One word a lane: the lower half's in the lower bits, the upper half's in the upper ones.
+static inline I32 pair_words(I32 halves) {
+  const I32 alternating = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,  //
+                                           23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(alternating, halves);
+}
+
+// The lower half to `low`, the upper one to `high`.
+static inline void store_halves(int32_t* low, int32_t* high, I32 halves) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(low), _mm512_castsi512_si256(halves));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(high), _mm512_extracti64x4_epi64(halves, 1));
 }
 
 // out[r][c] (+)= sum over i ascending of scalars[r * row + i * step] . vectors[i * stride + c], for kTileQueries rows
@@ -75,7 +90,21 @@ static inline void pack_row_pairs(const float* from, int64_t stride, int64_t row
   for (int64_t r = 0; r < rows; r += 2, from += 2 * stride, to += padded_dim(head_dim)) {
     for (int64_t d = 0; d < padded_dim(head_dim); d += kLanes) {
       const F32 odd = r + 1 < rows ? load_partial(from + stride + d, head_dim - d) : zero();
-      _mm512_storeu_si512(to + d, pair_words(load_partial(from + d, head_dim - d), odd));
+      _mm512_storeu_si512(to + d, pair_words(halves_of(load_partial(from + d, head_dim - d), odd)));
+    }
+  }
+}
+
+// `by_row` as pack_feature_pairs has it, with a row to spare where `rows` is odd; `by_pair` as pack_row_pairs has it.
+static inline void pack_both_pairs(const float* from, int64_t stride, int64_t rows, int64_t head_dim, int32_t* by_row,
+                                   int32_t* by_pair) {
+  const int64_t words = row_words(head_dim);
+  for (int64_t r = 0; r < rows; r += 2, from += 2 * stride, by_row += 2 * words, by_pair += padded_dim(head_dim)) {
+    for (int64_t d = 0; d < padded_dim(head_dim); d += kLanes) {
+      const F32 odd = r + 1 < rows ? load_partial(from + stride + d, head_dim - d) : zero();
+      const I32 halves = halves_of(load_partial(from + d, head_dim - d), odd);
+      store_halves(by_row + d / 2, by_row + words + d / 2, halves);
+      _mm512_storeu_si512(by_pair + d, pair_words(halves));
     }
   }
 }
@@ -220,10 +249,8 @@ static inline void pack_pair_rows(const SequenceHeads& heads, const SequenceGrad
   const int64_t column = head * heads.head_dim, rows = block.num_rows;
   const float* q = heads.q + block.first_row * heads.q_stride + column;
   const float* d_out = gradients.d_out + block.first_row * gradients.d_out_stride + column;
-  pack_feature_pairs(q, heads.q_stride, rows, heads.head_dim, 1.0f, space.queries);
-  pack_row_pairs(q, heads.q_stride, rows, heads.head_dim, space.query_pairs);
-  pack_feature_pairs(d_out, gradients.d_out_stride, rows, heads.head_dim, 1.0f, space.d_out);
-  pack_row_pairs(d_out, gradients.d_out_stride, rows, heads.head_dim, space.d_out_pairs);
+  pack_both_pairs(q, heads.q_stride, rows, heads.head_dim, space.queries, space.query_pairs);
+  pack_both_pairs(d_out, gradients.d_out_stride, rows, heads.head_dim, space.d_out, space.d_out_pairs);
   row_products(heads, gradients, block, head, space.log_sums, space.products);
 }
 
@@ -248,11 +275,11 @@ static inline void soften_pair_gradients(const Block& block, const BackwardPairs
       const Softened one = soften_vector(block, space, scale, row, t);
       const Softened other = soften_vector(block, space, scale, row + 1, t);
       const int64_t at = row / 2 * kBlockTokens + t;
-      _mm512_storeu_si512(space.weight_pairs + at, pair_words(one.weight, other.weight));
-      _mm512_storeu_si512(space.d_score_pairs + at, pair_words(one.d_score, other.d_score));
-      uint16_t* d_scores = reinterpret_cast<uint16_t*>(space.d_scores) + row * kBlockTokens + t;
-      store_bf16(d_scores, one.d_score);
-      store_bf16(d_scores + kBlockTokens, other.d_score);
+      const I32 d_scores = halves_of(one.d_score, other.d_score);
+      int32_t* of_row = space.d_scores + row * kRowWords + t / 2;
+      _mm512_storeu_si512(space.weight_pairs + at, pair_words(halves_of(one.weight, other.weight)));
+      _mm512_storeu_si512(space.d_score_pairs + at, pair_words(d_scores));
+      store_halves(of_row, of_row + kRowWords, d_scores);
     }
   }
 }
