@@ -55,8 +55,8 @@ int main(int argc, char** argv) {
                                         {"8 x 256, d64 6/6", {6, 1, 64}, std::vector<int64_t>(8, 256)},
                                         {"8 x 256, d128 8/2", {2, 4, 128}, std::vector<int64_t>(8, 256)},
                                         {"1 x 2048, d64 9/3, window 256", {3, 3, 64, 256}, {2048}}};
-  std::string json = "{\"benchmark\": \"sequence_attention\", \"isa\": \"" + std::string(kernels.isa) + "\", \"threads\": " + std::to_string(threads) +
-                     ", \"bf16\": " + (rounds_to_bf16 ? "true" : "false") + ", \"cases\": [";
+  std::string json = "{\"benchmark\": \"sequence_attention\", \"isa\": \"" + std::string(kernels.isa) +
+                     "\", \"threads\": " + std::to_string(threads) + ", \"bf16\": " + (rounds_to_bf16 ? "true" : "false") + ", \"cases\": [";
   Pool pool(threads, 1);
   for (const BenchCase& bench : cases) {
     SequenceProblem problem(bench.shape, bench.lengths, 1);

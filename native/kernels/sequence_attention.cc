@@ -8,12 +8,11 @@
 #include "kernels/kernel_set.h"
 #include "kernels/simd.h"
 
-#if defined(WEFT_KERNELS_AVX512)
-#include "kernels/pairs_avx512.h"
-#endif
 #include "kernels/sequence_blocks.h"
 #include "kernels/sequence_state.h"
 #if defined(WEFT_KERNELS_AVX512)
+#include "kernels/pairs_avx512.h"
+
 #include "kernels/sequence_pairs.h"
 #endif
 
@@ -208,18 +207,28 @@ void write_tokens(const SequenceHeads& heads, const SequenceGradients& gradients
   }
 }
 
+#if defined(WEFT_KERNELS_AVX512)
+void backward_spans(const SequenceHeads& heads, const SequenceGradients& gradients, int64_t first_token,
+                    int64_t end_token, float* workspace) {
+  const BackwardPairs space(workspace, heads.head_dim);
+  for (int64_t span = first_token; span < end_token; span += kSpanTokens) {
+    const int64_t end = least(end_token, span + kSpanTokens);
+    backward_pairs(heads, gradients, space, first_token, span, end - span);
+    for (int64_t token = span; token < end; token += kBlockTokens) {
+      const BlockGradients& own = space.blocks[(token - span) / kBlockTokens].gradients;
+      write_tokens(heads, gradients, own, token, least(kBlockTokens, end - token));
+    }
+  }
+}
+#endif
+
 void backward(const SequenceHeads& heads, const SequenceGradients& gradients, int64_t first_token, int64_t end_token,
               float* workspace) {
+#if defined(WEFT_KERNELS_AVX512)
+  if (heads.rounds_to_bf16) return backward_spans(heads, gradients, first_token, end_token, workspace);
+#endif
   for (int64_t token = first_token; token < end_token; token += kBlockTokens) {
     const int64_t tokens = least(kBlockTokens, end_token - token);
-#if defined(WEFT_KERNELS_AVX512)
-    if (heads.rounds_to_bf16) {
-      const BackwardPairs space(workspace, heads.head_dim);
-      backward_pairs(heads, gradients, space, first_token, token, tokens);
-      write_tokens(heads, gradients, space.gradients, token, tokens);
-      continue;
-    }
-#endif
     const BackwardSpace space(workspace, heads.head_dim);
     backward_block(heads, gradients, space, first_token, token, tokens);
     write_tokens(heads, gradients, space.gradients, token, tokens);

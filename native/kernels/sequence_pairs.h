@@ -213,14 +213,25 @@ static inline ForwardState forward_pairs(const SequenceHeads& heads, int64_t fir
 
 // ---- backward
 
+constexpr int64_t kSpanBlocks = 2;  // blocks of tokens that take each packed row in turn
+constexpr int64_t kSpanTokens = kSpanBlocks * kBlockTokens;
+
+struct TokenPairs {
+  int32_t *keys, *key_lanes, *value_lanes;
+  BlockGradients gradients;
+};
+
 struct BackwardPairs {
   BackwardPairs(float* memory, int64_t head_dim) : padded(padded_dim(head_dim)), end(memory) {
-    gradients = {padded, take(kPaddedTokens * padded), take(kPaddedTokens * padded), take(kBlockRows * padded)};
+    float* d_queries = take(kBlockRows * padded);
+    for (TokenPairs& block : blocks) {
+      block.gradients = {padded, take(kPaddedTokens * padded), take(kPaddedTokens * padded), d_queries};
+      block.keys = take_words(kBlockTokens * padded / 2);
+      block.key_lanes = take_words(kBlockTokens * padded / 2);
+      block.value_lanes = take_words(kBlockTokens * padded / 2);
+    }
     scores = take(kBlockRows * kBlockTokens);
     slopes = take(kBlockRows * kBlockTokens);
-    keys = take_words(kBlockTokens * padded / 2);
-    key_lanes = take_words(kBlockTokens * padded / 2);
-    value_lanes = take_words(kBlockTokens * padded / 2);
     token_pairs = take_words(kBlockTokens * padded / 2);
     queries = take_words(kBlockRows * padded / 2);
     query_pairs = take_words(kBlockRows * padded / 2);
@@ -237,9 +248,9 @@ struct BackwardPairs {
 
   int64_t padded;
   float* end;
-  BlockGradients gradients;
+  TokenPairs blocks[kSpanBlocks];
   float *scores, *slopes, *log_sums, *products;
-  int32_t *keys, *key_lanes, *value_lanes, *token_pairs;
+  int32_t* token_pairs;
   int32_t *queries, *query_pairs, *d_out, *d_out_pairs;  // by row, and pairs of rows
   int32_t *weight_pairs, *d_score_pairs, *d_scores;
 };
@@ -284,27 +295,47 @@ static inline void soften_pair_gradients(const Block& block, const BackwardPairs
   }
 }
 
-// All rows that see a block of tokens, head after head.
-static inline void backward_pairs(const SequenceHeads& heads, const SequenceGradients& gradients,
-                                  const BackwardPairs& space, int64_t first_row, int64_t first_token, int64_t tokens) {
+static inline void pack_pair_tokens(const SequenceHeads& heads, const BackwardPairs& space, const TokenPairs& block,
+                                    int64_t first_token, int64_t tokens) {
   const float* keys = heads.k + first_token * heads.k_stride;
   const float* values = heads.v + first_token * heads.v_stride;
-  pack_row_pairs(keys, heads.k_stride, tokens, heads.head_dim, space.keys);
-  pack_token_lanes(keys, heads.k_stride, tokens, heads.head_dim, space.token_pairs, space.key_lanes);
-  pack_token_lanes(values, heads.v_stride, tokens, heads.head_dim, space.token_pairs, space.value_lanes);
-  space.gradients.reset();
+  pack_row_pairs(keys, heads.k_stride, tokens, heads.head_dim, block.keys);
+  pack_token_lanes(keys, heads.k_stride, tokens, heads.head_dim, space.token_pairs, block.key_lanes);
+  pack_token_lanes(values, heads.v_stride, tokens, heads.head_dim, space.token_pairs, block.value_lanes);
+  block.gradients.reset();
+}
+
+// The packed rows against a block of tokens. The queries' gradients begin anew, or take more tokens.
+static inline void add_pair_gradients(const SequenceHeads& heads, const BackwardPairs& space, const TokenPairs& tokens,
+                                      const Block& block, bool adds_to_queries) {
+  pair_scores(block, space.queries, tokens.key_lanes, heads.head_dim, space.scores);
+  pair_scores(block, space.d_out, tokens.value_lanes, heads.head_dim, space.slopes);
+  soften_pair_gradients(block, space, heads.scale);
+  pair_tokens(block, space.weight_pairs, space.d_out_pairs, space.padded, tokens.gradients.d_values);
+  pair_tokens(block, space.d_score_pairs, space.query_pairs, space.padded, tokens.gradients.d_keys);
+  pair_rows(block, space.d_scores, tokens.keys, space.padded, tokens.gradients.d_queries, adds_to_queries);
+}
+
+// All rows that see a span of tokens, head after head.
+static inline void backward_pairs(const SequenceHeads& heads, const SequenceGradients& gradients,
+                                  const BackwardPairs& space, int64_t first_row, int64_t first_token, int64_t tokens) {
+  const auto tokens_of = [&](int64_t at) { return least(kBlockTokens, tokens - at); };
+  for (int64_t at = 0; at < tokens; at += kBlockTokens)
+    pack_pair_tokens(heads, space, space.blocks[at / kBlockTokens], first_token + at, tokens_of(at));
   const int64_t end_row = end_of_readers(heads, first_token, tokens);
   for (int64_t head = 0; head < heads.group; ++head) {
     for (int64_t row = first_token; row < end_row; row += kBlockRows) {
-      const Block block = {row, least(kBlockRows, end_row - row), first_token, tokens, heads.window};
+      Block block = {row, least(kBlockRows, end_row - row), first_token, tokens, heads.window};
       pack_pair_rows(heads, gradients, space, block, head);
-      pair_scores(block, space.queries, space.key_lanes, heads.head_dim, space.scores);
-      pair_scores(block, space.d_out, space.value_lanes, heads.head_dim, space.slopes);
-      soften_pair_gradients(block, space, heads.scale);
-      pair_tokens(block, space.weight_pairs, space.d_out_pairs, space.padded, space.gradients.d_values);
-      pair_tokens(block, space.d_score_pairs, space.query_pairs, space.padded, space.gradients.d_keys);
-      pair_rows(block, space.d_scores, space.keys, space.padded, space.gradients.d_queries, false);
-      add_d_queries(heads, gradients, space.gradients, block, head, first_row);
+      bool adds_to_queries = false;
+      for (int64_t at = 0; at < tokens; at += kBlockTokens) {
+        block.first_token = first_token + at;
+        block.num_tokens = tokens_of(at);
+        if (block.end_token(block.num_rows - 1) <= block.begin_token(0)) continue;
+        add_pair_gradients(heads, space, space.blocks[at / kBlockTokens], block, adds_to_queries);
+        adds_to_queries = true;
+      }
+      if (adds_to_queries) add_d_queries(heads, gradients, space.blocks[0].gradients, block, head, first_row);
     }
   }
 }

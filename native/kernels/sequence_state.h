@@ -38,10 +38,6 @@ static inline int64_t first_seen_block(const SequenceHeads& heads, int64_t first
 
 static inline void put(float* to, F32 value) { store(to, value); }
 static inline void put(uint16_t* to, F32 value) { store_bf16(to, value); }
-static inline F32 weight_of(float*, F32 score) { return exp2(score); }
-#if defined(WEFT_KERNELS_AVX512)
-static inline F32 weight_of(uint16_t*, F32 score) { return exp2_of_bf16(score); }  // only what rounding leaves
-#endif
 
 // Turns the scores of a query in [from, to), of which [begin, end) are visible, into weights, and brings the
 // query's state to the new maximum. The weights may lie where the scores do.
@@ -61,7 +57,7 @@ static inline void soften(float* scores, Weight* weights, int64_t from, int64_t 
     for (int64_t d = 0; d < padded; d += kLanes) store(query.values + d, mul(load(query.values + d), rescale));
   }
   for (int64_t t = from; t < to; t += kLanes) {
-    const F32 weight = weight_of(weights, sub(load(scores + t), maximum));
+    const F32 weight = exp2(sub(load(scores + t), maximum));
     put(weights + t, weight);
     sum = add(sum, weight);
   }
