@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell find native -type f) CMakeLists.txt pyproject.toml
+# An editable install knows the packages that there were when it was made.
+PACKAGES := $(shell find src -name __init__.py)
 NATIVE_TESTS := $(shell find tests/native -name '*.cc' -o -name '*.h')
 MODEL := smollm2-135m-instruct
 # scikit-build-core builds with these; installed first so that a rebuild is incremental. An installed wheel has
@@ -14,7 +16,7 @@ BUILD_TOOLS := scikit-build-core nanobind cmake ninja
 .PHONY: install test-environment demo test check soak image bench docs clean
 
 install: $(VENV)/.installed
-$(VENV)/.installed: $(NATIVE)
+$(VENV)/.installed: $(NATIVE) $(PACKAGES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(BUILD_TOOLS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable .

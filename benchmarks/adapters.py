@@ -20,8 +20,8 @@ import numpy as np
 from batch import prompts_of
 
 import weft
-from weft.io.checkpoint import open_checkpoint
-from weft.io.sources import resolve
+from weft.io.fetch.sources import resolve
+from weft.io.open_checkpoint import open_checkpoint
 from weft.models.adapter import AdapterSettings
 from weft.models.registry import read_config
 from weft.train.adapters import Adapter, initial_adapter, save_adapter

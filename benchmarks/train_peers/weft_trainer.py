@@ -20,7 +20,8 @@ from data import LEARNING_RATES, SHAPES, WEIGHT_DECAY, counted_per_step, token_b
 from protocol import peak_bytes, private_stdout
 
 import weft
-from weft.io.checkpoint import Checkpoint, open_checkpoint
+from weft.io.checkpoint import Checkpoint
+from weft.io.open_checkpoint import open_checkpoint
 from weft.io.safetensors import open_safetensors
 from weft.models.adapter import AdapterSettings
 from weft.models.loader import pack_weights

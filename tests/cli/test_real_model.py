@@ -19,7 +19,7 @@ def real() -> Weft:
     from pathlib import Path
 
     from weft.io.cache_paths import cache_root
-    from weft.io.sources import pull
+    from weft.io.fetch.sources import pull
 
     try:
         pull(MODEL)

@@ -26,11 +26,11 @@ from tests.io.gguf_builder import (
     string,
     tiny_model,
 )
-from weft.io.gguf import GgufFile, parse_gguf
-from weft.io.gguf_checkpoint import gguf_tensors
-from weft.io.gguf_config import architecture_of, config_from_gguf
-from weft.io.gguf_metadata import StringArray
-from weft.io.tensor_source import WEIGHT_KINDS
+from weft.io.gguf.checkpoint import gguf_tensors
+from weft.io.gguf.config import architecture_of, config_from_gguf
+from weft.io.gguf.metadata import StringArray
+from weft.io.gguf.reader import GgufFile, parse_gguf
+from weft.io.kinds import WEIGHT_KINDS
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz.mutation import EDGES, damage, main
+from weft.io.kinds import PLAIN_KINDS, WEIGHT_KINDS
 from weft.io.safetensors import parse_safetensors
-from weft.io.tensor_source import PLAIN_KINDS, WEIGHT_KINDS
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tests.fuzz.mutation import EDGES, main
 from weft.errors import WeftError
-from weft.io.tensor_source import WEIGHT_KINDS
+from weft.io.kinds import WEIGHT_KINDS
 from weft.runtime import Pool, Weight, WeightPart
 
 _NUMBERS = (*EDGES, -1, -5, -(2**31), -(2**63))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fuzz import fuzz_gguf, fuzz_safetensors
 from tests.fuzz.mutation import fuzz
-from weft.io.gguf import parse_gguf
+from weft.io.gguf.reader import parse_gguf
 
 RUNS = 2000
 

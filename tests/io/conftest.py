@@ -10,7 +10,7 @@ import pytest
 
 from tests.io.http_server import FileServer
 from weft.errors import WeftError
-from weft.io.sources import pull
+from weft.io.fetch.sources import pull
 
 
 @pytest.fixture(scope="session")

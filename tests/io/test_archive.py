@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from weft.errors import ModelFileError
-from weft.io.archive import Archive
+from weft.io.fetch.archive import Archive
 
 
 def wheel(path: Path, files: dict[str, bytes]) -> Path:

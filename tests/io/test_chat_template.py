@@ -13,8 +13,8 @@ import jinja2
 import pytest
 
 from weft.errors import TokenizerError
-from weft.io.chat_template import MAX_TEMPLATE_CHARACTERS, ChatTemplate
-from weft.io.checkpoint import open_checkpoint
+from weft.io.open_checkpoint import open_checkpoint
+from weft.io.text.chat_template import MAX_TEMPLATE_CHARACTERS, ChatTemplate
 
 MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},

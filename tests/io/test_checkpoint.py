@@ -12,7 +12,7 @@ import pytest
 
 from tests.io.gguf_builder import BOOL, F32, STRING, U32, GgufBuilder, tiny_model
 from weft.errors import ModelFileError, ModelNotFoundError, TokenizerError
-from weft.io.checkpoint import fingerprint, open_checkpoint
+from weft.io.open_checkpoint import fingerprint, open_checkpoint
 from weft.io.safetensors import write_safetensors
 from weft.io.tensor_source import TensorSource
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.io.http_server import FileServer
 from weft.errors import ModelFileError, ModelNotFoundError
-from weft.io import download as module
-from weft.io.download import RemoteFile, download, fetch_json
+from weft.io.fetch import download as module
+from weft.io.fetch.download import RemoteFile, download, fetch_json
 
 CONTENT = os.urandom(3_000_000)
 DIGEST = ("sha256", hashlib.sha256(CONTENT).hexdigest())

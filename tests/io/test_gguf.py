@@ -27,8 +27,8 @@ from tests.io.gguf_builder import (
     string,
 )
 from weft.errors import ModelFileError, ModelNotFoundError
-from weft.io.gguf import GgufFile, open_gguf, parse_gguf
-from weft.io.gguf_metadata import StringArray
+from weft.io.gguf.metadata import StringArray
+from weft.io.gguf.reader import GgufFile, open_gguf, parse_gguf
 
 
 def parse(data: bytes) -> GgufFile:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from weft.errors import ModelFileError
-from weft.io.gguf_blocks import dequantize
-from weft.io.tensor_source import WEIGHT_KINDS
+from weft.io.gguf.blocks import dequantize
+from weft.io.kinds import WEIGHT_KINDS
 
 
 def random_blocks(kind: str, count: int) -> np.ndarray:

@@ -9,14 +9,14 @@ from support.byte_tokenizer import CHAT_TEMPLATE
 from support.tiny_folders import END, VOCABULARY, tokenizer_json
 
 from weft.errors import ConfigError, UnsupportedError
-from weft.io.checkpoint import open_checkpoint
-from weft.io.gguf_blocks import dequantize
-from weft.io.gguf_export import export_gguf
-from weft.io.gguf_export_tokenizer import tokenizer_metadata
-from weft.io.gguf_writer import GgufTensor, encode, write_gguf
+from weft.io.gguf.blocks import dequantize
+from weft.io.gguf.export import export_gguf
+from weft.io.gguf.export_tokenizer import tokenizer_metadata
+from weft.io.gguf.writer import GgufTensor, encode, write_gguf
 from weft.io.hf_writer import TextFiles
-from weft.io.tokenizer import SpecialTokens, Tokenizer
-from weft.io.tokenizer_build import (
+from weft.io.open_checkpoint import open_checkpoint
+from weft.io.text.tokenizer import SpecialTokens, Tokenizer
+from weft.io.text.tokenizer_build import (
     BYTE,
     CONTROL,
     NORMAL,

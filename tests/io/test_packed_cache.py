@@ -17,10 +17,11 @@ from tests.io.gguf_builder import STRING, GgufBuilder, tiny_model
 from tests.io.test_tokenizer import byte_level_gguf
 from weft.errors import TokenizerError
 from weft.io import packed_cache
-from weft.io.checkpoint import Checkpoint, open_checkpoint
-from weft.io.gguf_tokenizer import tokenizer_from_gguf
+from weft.io.checkpoint import Checkpoint
+from weft.io.gguf.tokenizer import tokenizer_from_gguf
+from weft.io.open_checkpoint import open_checkpoint
 from weft.io.packed_cache import PackedKey, open_packed, packed_files_of, write_packed
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.tokenizer import Tokenizer
 
 ENTRIES: list[tuple[str, dict[str, Any], Any]] = [
     ("model.layers.0.q", {"kind": "q4", "n": 64, "scale": 0.1, "name": "é"}, os.urandom(1000)),

@@ -11,10 +11,10 @@ import pytest
 
 from tests.io.gguf_builder import ARRAY, BOOL, F32, I32, STRING, U32, ArrayOf, GgufBuilder
 from tests.io.test_tokenizer import GOLDEN
-from weft.io.gguf import parse_gguf
-from weft.io.gguf_tokenizer import tokenizer_from_gguf
-from weft.io.hf_tokenizer import tokenizer_from_folder
-from weft.io.tokenizer import Tokenizer
+from weft.io.gguf.reader import parse_gguf
+from weft.io.gguf.tokenizer import tokenizer_from_gguf
+from weft.io.text.hf_tokenizer import tokenizer_from_folder
+from weft.io.text.tokenizer import Tokenizer
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="the sentencepiece package is not installed")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from weft.errors import TokenizerError
-from weft.io.hf_tokenizer import tokenizer_from_folder
-from weft.io.sentencepiece_model import parse_sentencepiece
+from weft.io.text.hf_tokenizer import tokenizer_from_folder
+from weft.io.text.sentencepiece_model import parse_sentencepiece
 
 
 def varint(value: int) -> bytes:

@@ -16,12 +16,12 @@ from tests.io.gguf_builder import tiny_model
 from tests.io.http_server import FileServer
 from tests.io.test_archive import tarball
 from weft.errors import ModelFileError, ModelNotFoundError
-from weft.io import catalogue, package_index, sources
-from weft.io import download as download_module
-from weft.io.catalogue import CatalogueEntry, PackagedFile
-from weft.io.checkpoint import open_checkpoint
-from weft.io.hub_names import HubModel, parse_hub_name
-from weft.io.sources import list_models, pull, remove_model, resolve
+from weft.io.fetch import catalogue, package_index, sources
+from weft.io.fetch import download as download_module
+from weft.io.fetch.catalogue import CatalogueEntry, PackagedFile
+from weft.io.fetch.hub_names import HubModel, parse_hub_name
+from weft.io.fetch.sources import list_models, pull, remove_model, resolve
+from weft.io.open_checkpoint import open_checkpoint
 
 GGUF = tiny_model(layers=1).build()
 

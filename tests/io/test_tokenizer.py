@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from tests.io.gguf_builder import ARRAY, BOOL, F32, I32, STRING, U32, ArrayOf, GgufBuilder
 from weft.errors import TokenizerError
-from weft.io.checkpoint import open_checkpoint
-from weft.io.gguf import GgufFile, open_gguf, parse_gguf
-from weft.io.gguf_tokenizer import tokenizer_from_gguf
-from weft.io.hf_tokenizer import tokenizer_from_folder
-from weft.io.pre_tokenizers import split_rule
-from weft.io.token_bytes import byte_level_alphabet
-from weft.io.tokenizer import Tokenizer
+from weft.io.gguf.reader import GgufFile, open_gguf, parse_gguf
+from weft.io.gguf.tokenizer import tokenizer_from_gguf
+from weft.io.open_checkpoint import open_checkpoint
+from weft.io.text.hf_tokenizer import tokenizer_from_folder
+from weft.io.text.pre_tokenizers import split_rule
+from weft.io.text.token_bytes import byte_level_alphabet
+from weft.io.text.tokenizer import Tokenizer
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "llama_cpp_tokens.json").read_text())
 
@@ -248,7 +248,7 @@ def test_a_damaged_tokenizer_json_is_refused(tmp_path: Path, content: bytes) -> 
 
 
 def test_every_rule_builds() -> None:
-    from weft.io.pre_tokenizers import _RULES, build_pre_tokenizer
+    from weft.io.text.pre_tokenizers import _RULES, build_pre_tokenizer
 
     for name in _RULES:
         pieces = build_pre_tokenizer(split_rule(name)).pre_tokenize_str("Hello, 你好 12345's\n\n  x")

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.byte_tokenizer import byte_tokenizer
 from weft.errors import TokenizerError
-from weft.io.hf_tokenizer import tokenizer_from_folder
-from weft.io.tokenizer_limits import MAX_TOKENS, check_tokenizer_json
+from weft.io.text.hf_tokenizer import tokenizer_from_folder
+from weft.io.text.tokenizer_limits import MAX_TOKENS, check_tokenizer_json
 
 TENFOLD = {"type": "Replace", "pattern": {"String": "x"}, "content": "x" * 10}
 BY_PATTERN = {"type": "Replace", "pattern": {"Regex": "x*"}, "content": "x" * 40}

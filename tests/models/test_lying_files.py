@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.tiny_folders import WRITERS, write_gpt2, write_llama
 from weft.errors import ConfigError, ModelFileError, OutOfMemoryError, WeftError
-from weft.io.checkpoint import open_checkpoint
+from weft.io.open_checkpoint import open_checkpoint
 from weft.models.loader import check_fits, load_model, pack_weights
 from weft.models.part_shapes import part_shape
 from weft.models.registry import read_config

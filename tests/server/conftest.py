@@ -46,7 +46,7 @@ def real() -> Iterator[Server]:
     from tests.server.running_server import running
     from weft.errors import WeftError
     from weft.io.cache_paths import cache_root
-    from weft.io.sources import pull
+    from weft.io.fetch.sources import pull
 
     try:
         pull("smollm2-135m-instruct")

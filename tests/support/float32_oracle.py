@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from weft.io.checkpoint import open_checkpoint
+from weft.io.open_checkpoint import open_checkpoint
 from weft.types import Array
 
 _UNUSED = ("quantization_config", "model_type", "architectures")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weft.io.checkpoint import open_checkpoint
+from weft.io.open_checkpoint import open_checkpoint
 from weft.models.adapter import AdapterSettings
 from weft.models.registry import read_config
 from weft.train.adapters import Adapter, initial_adapter, save_adapter

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.io.gguf_builder import ARRAY, STRING, U32, ArrayOf, GgufBuilder, tiny_model
-from weft.io.token_bytes import byte_level_alphabet
+from weft.io.text.token_bytes import byte_level_alphabet
 
 VOCABULARY = 320
 

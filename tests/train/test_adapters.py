@@ -8,8 +8,8 @@ from support import tiny_models
 from support.byte_tokenizer import byte_tokenizer
 
 from weft.errors import ConfigError, ModelFileError, ModelNotFoundError, UnsupportedError
-from weft.io.checkpoint import open_checkpoint
 from weft.io.hf_writer import TextFiles, write_folder
+from weft.io.open_checkpoint import open_checkpoint
 from weft.models.adapter import AdapterSettings
 from weft.models.registry import read_config
 from weft.train.adapters import (

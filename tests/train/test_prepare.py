@@ -12,8 +12,8 @@ from support.reference_trainable import reference_machinery
 from support.tiny_trainable import arrays_equal
 
 from weft.errors import ConfigError, WeftError
-from weft.io.checkpoint import open_checkpoint
 from weft.io.hf_writer import TextFiles, write_folder
+from weft.io.open_checkpoint import open_checkpoint
 from weft.models.registry import read_config
 from weft.train.config import TrainConfig
 from weft.train.data.files import find_files

@@ -121,8 +121,8 @@ def _origin(
     from dataclasses import asdict
 
     from weft.batch.origin import folder_digest
-    from weft.io.checkpoint import fingerprint
-    from weft.io.sources import resolve
+    from weft.io.fetch.sources import resolve
+    from weft.io.open_checkpoint import fingerprint
     from weft.train.adapters import adapter_folder
 
     told = {

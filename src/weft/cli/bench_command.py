@@ -95,7 +95,7 @@ def _thread_list(text: str | None) -> list[int]:
 
 
 def _bench(model: str | None, threads: list[int], engine: dict[str, Any], values: dict[str, Any]) -> None:
-    from weft.io.sources import resolve
+    from weft.io.fetch.sources import resolve
     from weft.tasks.bench import FULL, FULL_ROUNDS, QUICK, QUICK_ROUNDS, machine_limits, measure_speeds
     from weft.tasks.model import load
 

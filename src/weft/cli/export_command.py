@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from weft.cli.options import flag, model_flag
-from weft.io.gguf_writer import GGUF_KINDS
+from weft.io.gguf.writer import GGUF_KINDS
 from weft.io.hf_writer import DTYPES
 
 

@@ -9,7 +9,7 @@ import click
 from weft.cli.options import flag
 
 if TYPE_CHECKING:
-    from weft.io.sources import ModelEntry
+    from weft.io.fetch.sources import ModelEntry
 
 
 @click.command("list")
@@ -21,8 +21,8 @@ def command(as_json: bool) -> None:
     """
     from weft.cli.tables import print_json, print_table
     from weft.config import format_bytes
-    from weft.io.catalogue import CATALOGUE
-    from weft.io.sources import list_models
+    from weft.io.fetch.catalogue import CATALOGUE
+    from weft.io.fetch.sources import list_models
 
     entries = list_models()
     at_hand = {entry.name for entry in entries}

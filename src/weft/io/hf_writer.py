@@ -17,7 +17,7 @@ from weft.io.bfloat16 import to_bfloat16
 from weft.io.hf_folder import TRANSPOSED
 from weft.io.safetensors import write_safetensors
 from weft.io.tensor_source import TensorSource
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,8 +13,8 @@ from weft.io.mapped_file import MappedFile
 from weft.io.model_config import normalized_config
 from weft.io.row_order import halves_from_pairs
 from weft.io.tensor_source import TensorSource
-from weft.io.tokenizer import SpecialTokens, Tokenizer
-from weft.io.tokenizer_build import (
+from weft.io.text.tokenizer import SpecialTokens, Tokenizer
+from weft.io.text.tokenizer_build import (
     BYTE,
     CONTROL,
     NORMAL,

@@ -25,7 +25,7 @@ from weft.io.atomic_file import atomic_file
 from weft.io.cache_paths import packed_folder
 from weft.io.checkpoint import Checkpoint
 from weft.io.mapped_file import MappedFile, ResidentFile
-from weft.io.tokenizer import SpecialTokens, Tokenizer
+from weft.io.text.tokenizer import SpecialTokens, Tokenizer
 
 _MAGIC = b"WEFTPK01"
 _TRAILER = struct.Struct("<QQI8s")  # footer's offset, bytes, crc32, magic
@@ -82,7 +82,7 @@ class PackedModel:
         if self._tokenizer is None:
             from tokenizers import Tokenizer as RawTokenizer
 
-            from weft.io.tokenizer_build import tokenizer_errors
+            from weft.io.text.tokenizer_build import tokenizer_errors
 
             with tokenizer_errors(str(self.mapping.path)):
                 raw = RawTokenizer.from_buffer(bytes(self.tokenizer_json))

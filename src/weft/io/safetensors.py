@@ -17,9 +17,10 @@ from typing import Any
 from weft.errors import ModelFileError, ModelNotFoundError
 from weft.io.atomic_file import atomic_file
 from weft.io.json_file import parse_json_object, read_json_object
+from weft.io.kinds import PLAIN_KINDS, WEIGHT_KINDS
 from weft.io.mapped_file import MappedFile
 from weft.io.messages import shown
-from weft.io.tensor_source import PLAIN_KINDS, WEIGHT_KINDS, TensorSource
+from weft.io.tensor_source import TensorSource
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_DIMENSIONS = 8

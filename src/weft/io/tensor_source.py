@@ -6,38 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from weft.errors import ModelFileError
+from weft.io.kinds import WEIGHT_KINDS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-# Kind -> (elements in a block, bytes of a block). Rows are whole numbers of blocks.
-WEIGHT_KINDS: dict[str, tuple[int, int]] = {
-    "F32": (1, 4),
-    "F16": (1, 2),
-    "BF16": (1, 2),
-    "Q8_0": (32, 34),
-    "Q4_0": (32, 18),
-    "Q4_1": (32, 20),
-    "Q5_0": (32, 22),
-    "Q5_1": (32, 24),
-    "Q4_K": (256, 144),
-    "Q5_K": (256, 176),
-    "Q6_K": (256, 210),
-}
-# Kinds that files may carry beside weights (position ids, masks): readable as bytes, never as weights.
-PLAIN_KINDS: dict[str, tuple[int, int]] = {
-    "F64": (1, 8),
-    "I64": (1, 8),
-    "I32": (1, 4),
-    "I16": (1, 2),
-    "I8": (1, 1),
-    "U64": (1, 8),
-    "U32": (1, 4),
-    "U16": (1, 2),
-    "U8": (1, 1),
-    "BOOL": (1, 1),
-}
 
 
 @dataclass(frozen=True)
@@ -96,7 +69,7 @@ class TensorSource:
 
     def dequantize(self) -> NDArray[np.float32]:
         """The tensor as float32 in `shape`: the slow reference that kernels are checked against."""
-        from weft.io.gguf_blocks import dequantize
+        from weft.io.gguf.blocks import dequantize
 
         source = self.materialize()
         if source.row_order is None:

@@ -11,10 +11,12 @@ import numpy as np
 
 from weft.config import format_bytes
 from weft.errors import ConfigError, ModelFileError, OutOfMemoryError
-from weft.io.checkpoint import Checkpoint, fingerprint, open_checkpoint
+from weft.io.checkpoint import Checkpoint
+from weft.io.kinds import WEIGHT_KINDS
+from weft.io.open_checkpoint import fingerprint, open_checkpoint
 from weft.io.packed_cache import PackedKey, PackedModel, open_packed, write_packed
-from weft.io.tensor_source import WEIGHT_KINDS, TensorSource
-from weft.io.tokenizer import Tokenizer
+from weft.io.tensor_source import TensorSource
+from weft.io.text.tokenizer import Tokenizer
 from weft.machine import available_memory
 from weft.models.config import TokenModelConfig
 from weft.models.part_shapes import part_shape

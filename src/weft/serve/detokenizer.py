@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Decoder(Protocol):
-    """Turns tokens into text as they come; `weft.io.tokenizer.StreamDecoder` is one."""
+    """Turns tokens into text as they come; `weft.io.text.tokenizer.StreamDecoder` is one."""
 
     def push(self, number: int) -> str:
         """Text that the token completes."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from weft.errors import ConfigError, UnsupportedError, WeftError
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.tokenizer import Tokenizer
 from weft.serve.constraint import Constraint, constraint_error, new_matcher
 
 _MOST_KEPT = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.tokenizer import Tokenizer
 from weft.serve.sequence import FinishReason, Purpose, Sequence
 from weft.server.statistics import ServerStatistics
 from weft.tasks.completion import AnswerReader

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from weft import __version__
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.tokenizer import Tokenizer
 from weft.serve.sequence import Sequence
 from weft.server.token_text import finite, token_text
 from weft.tasks.completion import Completion, Piece

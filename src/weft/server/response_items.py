@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.tokenizer import Tokenizer
 from weft.server.token_text import chosen_tokens
 from weft.server.tool_reader import Call, ToolReader
 from weft.tasks.completion import Completion, Piece

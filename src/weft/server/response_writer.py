@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.tokenizer import Tokenizer
 from weft.serve.sequence import FinishReason, Sequence
 from weft.server.answer_format import TextFormat
 from weft.server.errors import ApiError

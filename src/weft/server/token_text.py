@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.tokenizer import Tokenizer
 from weft.tasks.completion import Completion, Piece
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence as List
 from typing import Any
 
 from weft.errors import PromptError, TokenizerError
-from weft.io.chat_template import ChatTemplate
+from weft.io.text.chat_template import ChatTemplate
 from weft.tasks.completion import Completion
 from weft.tasks.generate import Generator, Stream
 

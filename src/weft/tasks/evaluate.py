@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from weft.errors import ConfigError
-from weft.io.checkpoint import open_checkpoint
-from weft.io.sources import resolve
+from weft.io.fetch.sources import resolve
+from weft.io.open_checkpoint import open_checkpoint
 from weft.models.loader import pack_weights
 from weft.models.registry import read_config
 from weft.models.training import build_evaluation_plan

@@ -8,7 +8,7 @@ import numpy as np
 
 from weft.errors import ConfigError, UnsupportedError
 from weft.io.atomic_file import atomic_file
-from weft.io.gguf_export import export_gguf
+from weft.io.gguf.export import export_gguf
 from weft.io.hf_writer import write_folder
 from weft.models.lstm import LstmConfig
 from weft.models.vector_perceptron import TENSORS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from weft.errors import PromptError
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.tokenizer import Tokenizer
 
 # The tokens before the text that comes first, before the text that follows the gap, and before the answer.
 _MARKS = (

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from weft.errors import ConfigError, Interrupted, PromptError
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.tokenizer import Tokenizer
 from weft.serve.detokenizer import Detokenizer
 from weft.serve.engine import Engine
 from weft.serve.matchers import MatcherFactory

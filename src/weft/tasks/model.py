@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from weft.config import EngineConfig, check_count
 from weft.errors import ConfigError, ModelFileError
-from weft.io.sources import resolve
-from weft.io.tokenizer import Tokenizer
+from weft.io.fetch.sources import resolve
+from weft.io.text.tokenizer import Tokenizer
 from weft.machine import default_threads
 from weft.models.adapter_bank import AdapterBank, AdapterWeights
 from weft.models.build import build_plan

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from weft.errors import WeftError
-from weft.io.checkpoint import Checkpoint, open_checkpoint
+from weft.io.checkpoint import Checkpoint
+from weft.io.fetch.sources import resolve
 from weft.io.model_config import normalized_config
-from weft.io.sources import resolve
+from weft.io.open_checkpoint import open_checkpoint
 from weft.machine import MachineLimits
 from weft.models.config import TokenModelConfig
 from weft.models.registry import read_config

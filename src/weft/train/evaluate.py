@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.tokenizer import Tokenizer
 from weft.train.data.pack import PackedRows
 from weft.train.data.slices import Slice, SliceResult, make_slices
 from weft.types import Array

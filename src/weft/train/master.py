@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from weft.errors import ConfigError, ModelNotFoundError
-from weft.io.checkpoint import open_checkpoint
-from weft.io.sources import resolve
+from weft.io.fetch.sources import resolve
+from weft.io.open_checkpoint import open_checkpoint
 from weft.models.adapter import AdapterSettings
 from weft.models.registry import read_config
 from weft.train.adapters import Adapter, adapter_folder, fuse, is_adapter, load_adapter

@@ -9,12 +9,13 @@ from typing import Any
 
 from weft.errors import ConfigError
 from weft.io.atomic_file import write_atomically
-from weft.io.chat_template import ChatTemplate
-from weft.io.checkpoint import Checkpoint, open_checkpoint
+from weft.io.checkpoint import Checkpoint
+from weft.io.fetch.sources import resolve
 from weft.io.hf_writer import TextFiles
 from weft.io.model_config import normalized_config
-from weft.io.sources import resolve
-from weft.io.tokenizer import Tokenizer
+from weft.io.open_checkpoint import open_checkpoint
+from weft.io.text.chat_template import ChatTemplate
+from weft.io.text.tokenizer import Tokenizer
 from weft.models.config import TokenModelConfig
 from weft.models.registry import read_config
 from weft.train.config import TrainConfig

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from weft.errors import DataError
-from weft.io.chat_template import ChatTemplate
-from weft.io.tokenizer import SpecialTokens, Tokenizer
+from weft.io.text.chat_template import ChatTemplate
+from weft.io.text.tokenizer import SpecialTokens, Tokenizer
 from weft.train.data.examples import read_examples
 from weft.train.data.files import DataFile
 from weft.train.data.text_parts import text_parts

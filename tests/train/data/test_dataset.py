@@ -8,7 +8,7 @@ import pytest
 from support.byte_tokenizer import CHAT_TEMPLATE, END, byte_tokenizer
 
 from weft.errors import DataError
-from weft.io.chat_template import ChatTemplate
+from weft.io.text.chat_template import ChatTemplate
 from weft.train.data.batches import Batches, Prefetcher
 from weft.train.data.dataset import DataSettings, load_dataset
 from weft.train.data.files import find_files

@@ -7,7 +7,7 @@ import pytest
 from support.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
 
 from weft.errors import DataError, UnsupportedError
-from weft.io.chat_template import ChatTemplate
+from weft.io.text.chat_template import ChatTemplate
 from weft.train.data.examples import read_examples
 from weft.train.data.files import DataFile
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from weft.errors import DataError
-from weft.io.chat_template import ChatTemplate
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.chat_template import ChatTemplate
+from weft.io.text.tokenizer import Tokenizer
 from weft.train.data.files import DataFile, DataFiles
 from weft.train.data.pack import PackedRows, pack_rows
 from weft.train.data.split import split_documents

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weft.errors import DataError, TokenizerError
-from weft.io.chat_template import ChatTemplate
+from weft.io.text.chat_template import ChatTemplate
 from weft.train.data.files import DataFile
 
 Message = Mapping[str, Any]

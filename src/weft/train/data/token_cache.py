@@ -19,10 +19,10 @@ import numpy as np
 
 from weft.errors import DataError, ModelFileError
 from weft.io.cache_paths import tokens_folder
-from weft.io.chat_template import ChatTemplate
 from weft.io.safetensors import open_safetensors, write_safetensors
 from weft.io.tensor_source import TensorSource
-from weft.io.tokenizer import Tokenizer
+from weft.io.text.chat_template import ChatTemplate
+from weft.io.text.tokenizer import Tokenizer
 from weft.train.data.examples import read_examples
 from weft.train.data.files import DataFile
 from weft.train.data.tokenize import TokenDocument, tokenize

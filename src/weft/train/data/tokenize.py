@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 
 from weft.errors import DataError, TokenizerError
-from weft.io.tokenizer import EncodedText, Tokenizer
+from weft.io.text.tokenizer import EncodedText, Tokenizer
 from weft.train.data.examples import Example
 from weft.train.data.text_parts import text_parts
 from weft.types import Array

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from weft.errors import TokenizerError
-from weft.io.tokenizer_build import NORMAL, Vocabulary
+from weft.io.text.tokenizer_build import NORMAL, Vocabulary
 
 MAX_PIECES = 1 << 21
 _UNIGRAM, _BPE = 1, 2

@@ -11,7 +11,7 @@ from weft.errors import TokenizerError
 if TYPE_CHECKING:
     import jinja2
 
-    from weft.io.tokenizer import Tokenizer
+    from weft.io.text.tokenizer import Tokenizer
 
 MAX_TEMPLATE_CHARACTERS = 1 << 17
 _MAX_INPUT_CHARACTERS = 1 << 28
@@ -50,7 +50,7 @@ class ChatTemplate:
         `messages`: dicts of role and content, as the OpenAI API has them. Raises TokenizerError when the
         template refuses them, fails, or takes more than its budget.
         """
-        from weft.io.template_budget import Budget, measure, spending
+        from weft.io.text.template_budget import Budget, measure, spending
 
         given = {"messages": list(messages), "tools": list(tools) if tools is not None else None, **variables}
         size = measure(given, _MAX_INPUT_CHARACTERS)
@@ -63,7 +63,7 @@ class ChatTemplate:
 
 @functools.lru_cache(maxsize=64)
 def _compile(source: str) -> jinja2.Template:
-    from weft.io.template_budget import Budget, spending
+    from weft.io.text.template_budget import Budget, spending
 
     if len(source) > MAX_TEMPLATE_CHARACTERS:
         raise TokenizerError(
@@ -75,7 +75,7 @@ def _compile(source: str) -> jinja2.Template:
 
 @functools.lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    from weft.io.template_sandbox import ChatEnvironment
+    from weft.io.text.template_sandbox import ChatEnvironment
 
     return ChatEnvironment()
 

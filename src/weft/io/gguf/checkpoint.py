@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from weft.errors import ModelFileError
-from weft.io.gguf import GgufFile
-from weft.io.gguf_config import GgufArchitecture
-from weft.io.gguf_names import hugging_face_name
+from weft.io.gguf.config import GgufArchitecture
+from weft.io.gguf.names import hugging_face_name
+from weft.io.gguf.reader import GgufFile
 from weft.io.messages import shown
 from weft.io.row_order import halves_from_pairs
 from weft.io.tensor_source import TensorSource

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weft.errors import ModelFileError
-from weft.io.gguf import GgufFile
+from weft.io.gguf.reader import GgufFile
 from weft.io.messages import shown
 from weft.io.model_config import normalized_config
 

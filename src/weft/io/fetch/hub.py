@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from weft.errors import ModelFileError, ModelNotFoundError
-from weft.io.download import RemoteFile, fetch_json
-from weft.io.hub_names import HubModel
+from weft.io.fetch.download import RemoteFile, fetch_json
+from weft.io.fetch.hub_names import HubModel
 
 _FOLDER_SUFFIXES = (".json", ".safetensors", ".model", ".txt", ".jinja", ".bpe")
 # Of several GGUF files the first of these that is there, when none is asked for.

@@ -10,10 +10,11 @@ import os
 from dataclasses import dataclass
 
 from weft.errors import ModelFileError
-from weft.io.gguf_metadata import MAX_KEY_BYTES, Cursor, MetadataValue, StringArray
+from weft.io.gguf.metadata import MAX_KEY_BYTES, Cursor, MetadataValue, StringArray
+from weft.io.kinds import PLAIN_KINDS, WEIGHT_KINDS
 from weft.io.mapped_file import MappedFile
 from weft.io.messages import shown
-from weft.io.tensor_source import PLAIN_KINDS, WEIGHT_KINDS, TensorSource
+from weft.io.tensor_source import TensorSource
 
 MAX_METADATA = 1 << 16
 MAX_TENSORS = 1 << 16

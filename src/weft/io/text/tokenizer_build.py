@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from weft.errors import TokenizerError
-from weft.io.pre_tokenizers import SplitRule, build_pre_tokenizer
+from weft.io.text.pre_tokenizers import SplitRule, build_pre_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as RawTokenizer

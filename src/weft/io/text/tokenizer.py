@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weft.errors import TokenizerError
-from weft.io.token_bytes import TokenBytes
+from weft.io.text.token_bytes import TokenBytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as RawTokenizer

@@ -18,8 +18,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from weft.io.template_budget import current_budget, measure
-from weft.io.template_filters import (
+from weft.io.text.template_budget import current_budget, measure
+from weft.io.text.template_filters import (
     charge_output,
     check_format,
     check_method,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from weft.errors import TokenizerError
-from weft.io.gguf import GgufFile
+from weft.io.gguf.reader import GgufFile
 from weft.io.messages import shown
-from weft.io.pre_tokenizers import split_rule
-from weft.io.tokenizer import SpecialTokens, Tokenizer
-from weft.io.tokenizer_build import (
+from weft.io.text.pre_tokenizers import split_rule
+from weft.io.text.tokenizer import SpecialTokens, Tokenizer
+from weft.io.text.tokenizer_build import (
     CONTROL,
     UNKNOWN,
     USER_DEFINED,

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 from weft.errors import ModelNotFoundError
-from weft.io.download import Progress, RemoteFile, download, fetch_json
+from weft.io.fetch.download import Progress, RemoteFile, download, fetch_json
 
 _NAME = re.compile(r"(?:@[a-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 _VERSION = re.compile(r"[A-Za-z0-9][\w.+!-]*")

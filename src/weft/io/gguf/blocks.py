@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weft.errors import ModelFileError
-from weft.io.tensor_source import WEIGHT_KINDS
+from weft.io.kinds import WEIGHT_KINDS
 
 Float32 = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

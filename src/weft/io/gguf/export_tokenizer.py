@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from weft.errors import UnsupportedError
-from weft.io.pre_tokenizers import name_of_pre_tokenizer
-from weft.io.tokenizer import Tokenizer
-from weft.io.tokenizer_build import BYTE, CONTROL, NORMAL, SPACE_MARK, UNKNOWN, UNUSED, USER_DEFINED
+from weft.io.text.pre_tokenizers import name_of_pre_tokenizer
+from weft.io.text.tokenizer import Tokenizer
+from weft.io.text.tokenizer_build import BYTE, CONTROL, NORMAL, SPACE_MARK, UNKNOWN, UNUSED, USER_DEFINED
 
 
 def tokenizer_metadata(tokenizer: Tokenizer, vocabulary_size: int) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from weft.errors import TokenizerError
 from weft.io.json_file import MAX_JSON_BYTES, parse_json_object, read_bounded, read_json_object
-from weft.io.pre_tokenizers import split_rule
-from weft.io.sentencepiece_model import parse_sentencepiece
-from weft.io.tokenizer import SpecialTokens, Tokenizer
-from weft.io.tokenizer_build import (
+from weft.io.text.pre_tokenizers import split_rule
+from weft.io.text.sentencepiece_model import parse_sentencepiece
+from weft.io.text.tokenizer import SpecialTokens, Tokenizer
+from weft.io.text.tokenizer_build import (
     CONTROL,
     NORMAL,
     USER_DEFINED,
@@ -21,7 +21,7 @@ from weft.io.tokenizer_build import (
     build_sentencepiece_unigram,
     tokenizer_errors,
 )
-from weft.io.tokenizer_limits import MAX_TOKENS, check_tokenizer_json
+from weft.io.text.tokenizer_limits import MAX_TOKENS, check_tokenizer_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as RawTokenizer

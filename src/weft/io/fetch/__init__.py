@@ -1,0 +1,1 @@
+"""Models fetched from where they are published, and those at hand."""
