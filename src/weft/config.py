@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from weft.errors import ConfigError
@@ -23,6 +24,7 @@ _MOST = {
     "max_rows": 1 << 16,
     "max_running": 1 << 16,
 }
+_PLAIN = (int, float, bool, str, tuple, dict)
 _MAX_BYTES = 1 << 62
 _BYTE_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
@@ -31,6 +33,15 @@ _BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
 def setting(default: Any, *flags: str, help: str, choices: tuple[str, ...] = ()) -> Any:
     """A dataclass field with its command-line `flags`, its `help` and the values it may take."""
     return field(default=default, metadata={"flags": flags, "help": help, "choices": choices})
+
+
+def plain_number(value: Any) -> Any:
+    """A number of another library, such as NumPy's, as Python's own; anything else as it is."""
+    if value is None or type(value) in _PLAIN:
+        return value
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, Real) and not isinstance(value, Integral) else value
 
 
 @dataclass(frozen=True)

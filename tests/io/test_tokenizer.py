@@ -115,7 +115,7 @@ def test_start_and_end_tokens_as_the_file_wants_them() -> None:
 
 
 def test_ids_that_do_not_exist_are_nothing(tokenizer: Tokenizer) -> None:
-    assert tokenizer.decode([10**6, 2**31 - 1, 259]) == "hello"
+    assert tokenizer.decode([10**6, 2**31 - 1, -1, 2**70, 259]) == "hello"
 
 
 def test_invalid_unicode_is_refused(tokenizer: Tokenizer) -> None:

@@ -149,6 +149,17 @@ BAD_SETTINGS: list[dict[str, object]] = [
 ]
 
 
+def test_numbers_of_numpy_are_settings(tiny: weft.Model) -> None:
+    theirs = {
+        "temperature": np.float32(0.5),
+        "top_k": np.int32(3),
+        "seed": np.uint64(7),
+        "max_tokens": np.int64(4),
+    }
+    ours = {name: value.item() for name, value in theirs.items()}
+    assert tiny.generate("ab", **theirs) == tiny.generate("ab", **ours)
+
+
 @pytest.mark.parametrize("settings", BAD_SETTINGS, ids=str)
 def test_bad_settings_are_refused(tiny: weft.Model, settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"Expected .* got"):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from weft.config import check_count, setting
+from weft.config import check_count, plain_number, setting
 from weft.errors import ConfigError
 from weft.serve.constraint import Constraint, ConstraintKind, schema_text
 
@@ -90,6 +90,9 @@ class SamplingParams:
     )
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if (plain := plain_number(value)) is not value:
+                object.__setattr__(self, name, plain)
         _check_ranges(self)
         _check_whole_numbers(self)
         object.__setattr__(self, "stop", _stop_strings(self.stop))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 SPACE_MARK = "▁"
+_ID_LIMIT = 1 << 32  # what the library takes
 
 
 def byte_level_alphabet() -> dict[str, int]:
@@ -49,7 +50,7 @@ class TokenBytes:
     def _find(self, number: int) -> bytes:
         if number in self._added:
             return self._added[number].encode()
-        token = self._raw.id_to_token(number)
+        token = self._raw.id_to_token(number) if 0 <= number < _ID_LIMIT else None
         return b"" if token is None else self._convert(token)
 
 
