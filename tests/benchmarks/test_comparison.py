@@ -86,7 +86,7 @@ def test_processor_time_counts_the_children_of_a_peer(tmp_path: Path) -> None:
         "child = subprocess.Popen([sys.executable, '-c', "
         "'import time\\nwhile time.process_time() < 0.3: pass\\nprint(1, flush=True)\\ninput()'], "
         "stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
-        "child.stdout.readline()\nprint('{}', flush=True)\ninput()\n"
+        "child.stdout.readline()\ninput()\nprint('{}', flush=True)\ninput()\n"
     )
     with PeerProcess(Contender("parent", sys.executable, str(script), "none")) as process:
         process.ask(work="any")
