@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#undef _mm512_cvtepi16_epi32
 #undef _mm512_cvtepi32_ps
 #undef _mm512_cvtepu16_epi32
 #undef _mm512_cvtph_ps
@@ -21,6 +22,12 @@
 #undef _mm512_maskz_loadu_ps
 #undef _mm512_reduce_add_epi32
 #undef _mm512_reduce_max_epi32
+#undef _mm512_shuffle_epi32
+#undef _mm512_shuffle_f32x4
+#undef _mm512_shuffle_i64x2
+#undef _mm512_srai_epi32
+#undef _mm512_srav_epi32
+#undef _mm512_stream_ps
 
 namespace weft::kernels::WEFT_KERNELS {
 
@@ -39,6 +46,13 @@ struct Lanes {
     return to;
   }
 };
+
+static inline __m512i _mm512_cvtepi16_epi32(__m256i a) {
+  const Lanes<int16_t> from(a);
+  Lanes<int32_t> to;
+  for (int i = 0; i < 16; ++i) to.at[i] = from.at[i];
+  return to.as<__m512i>();
+}
 
 static inline __m512 _mm512_cvtepi32_ps(__m512i a) {
   const Lanes<int32_t> from(a);
@@ -111,6 +125,45 @@ static inline int32_t _mm512_reduce_max_epi32(__m512i a) {
   int32_t most = from.at[0];
   for (const int32_t value : from.at) most = value > most ? value : most;
   return most;
+}
+
+// In each four lanes those that `order` names, two bits a lane.
+static inline __m512i shuffle_in_fours(__m512i a, int order) {
+  const Lanes<int32_t> from(a);
+  Lanes<int32_t> to;
+  for (int i = 0; i < 16; ++i) to.at[i] = from.at[(i & ~3) + (order >> 2 * (i & 3) & 3)];
+  return to.as<__m512i>();
+}
+
+// A name of its own, since the compiler's is found by the type of the order.
+#define _mm512_shuffle_epi32(a, order) shuffle_in_fours(a, order)
+
+// Four lanes of `a` twice, then of `b` twice, as `order` names them, two bits each.
+static inline __m512 _mm512_shuffle_f32x4(__m512 a, __m512 b, int order) {
+  const Lanes<float> low(a), high(b);
+  Lanes<float> to;
+  for (int i = 0; i < 16; ++i) to.at[i] = (i < 8 ? low : high).at[4 * (order >> 2 * (i / 4) & 3) + i % 4];
+  return to.as<__m512>();
+}
+
+static inline __m512i _mm512_shuffle_i64x2(__m512i a, __m512i b, int order) {
+  return Lanes<float>(_mm512_shuffle_f32x4(Lanes<float>(a).as<__m512>(), Lanes<float>(b).as<__m512>(), order))
+      .as<__m512i>();
+}
+
+static inline void _mm512_stream_ps(void* to, __m512 a) { memcpy(to, &a, sizeof(a)); }
+
+// Arithmetic shifts, each lane by its own count.
+static inline __m512i _mm512_srav_epi32(__m512i a, __m512i count) {
+  const Lanes<int32_t> from(a);
+  const Lanes<uint32_t> by(count);
+  Lanes<int32_t> to;
+  for (int i = 0; i < 16; ++i) to.at[i] = from.at[i] >> (by.at[i] < 31 ? by.at[i] : 31);
+  return to.as<__m512i>();
+}
+
+static inline __m512i _mm512_srai_epi32(__m512i a, unsigned count) {
+  return _mm512_srav_epi32(a, _mm512_set1_epi32(static_cast<int32_t>(count)));
 }
 
 }  // namespace weft::kernels::WEFT_KERNELS
