@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the source package, from it the wheel, and installs that into an environment of its own: checks what a
-# user gets. README and licence are in, one extension holds the kernels of every instruction set, sizes keep
-# their bounds, and the installed command answers. Needs the package index, for the dependencies.
+# user gets. README and licence are in, one extension holds the kernels of every instruction set, sizes and
+# the import keep their bounds, and the installed command answers. Needs the package index, for the dependencies.
 #
 # PYTHON builds and makes the environment (default: .venv's); WORK is the folder to work in (default: a new one,
 # removed at the end).
@@ -16,6 +16,7 @@ fi
 mkdir -p "$WORK"
 own_limit_mb=15
 all_limit_mb=150
+import_limit_ms=200
 
 fail() { echo "check_package: $*" >&2; exit 1; }
 megabytes() { du -sm --apparent-size "$@" | awk '{total += $1} END {print total}'; }
@@ -71,6 +72,9 @@ fi
 
 # The command answers, away from the sources.
 cd "$WORK"
+import_ms=$("$WORK/venv/bin/python" -c "import time; begin = time.process_time(); import weft
+print(round(1000 * (time.process_time() - begin)))")
+[ "$import_ms" -lt $import_limit_ms ] || fail "expected import weft within $import_limit_ms ms of the processor, it took $import_ms"
 export WEFT_HOME=$WORK/home
 weft=$WORK/venv/bin/weft
 "$weft" info
@@ -80,4 +84,4 @@ for isa in portable $("$weft" info --json | "$python" -c "import json, sys; prin
   text=$(WEFT_ISA=$isa "$weft" generate -m "$WORK/model" -p "The loom" -n 8 --temp 0 --ignore-eos --json -q)
   [ -n "$text" ] || fail "expected an answer with $isa kernels, got none"
 done
-echo "check_package: $(basename "$wheel") of $(du -k "$wheel" | cut -f1) KB; installed: weft $own MB, all $all MB"
+echo "check_package: $(basename "$wheel") of $(du -k "$wheel" | cut -f1) KB; installed: weft $own MB, all $all MB; import weft $import_ms ms"

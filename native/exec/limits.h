@@ -6,8 +6,8 @@
 
 namespace weft {
 
-// The best of several rounds of the team's threads, no more than one for each core, working at once. FLOP/s count a multiplication
-// and an addition as two operations.
+// The best of several rounds of the team's threads, no more than one for each core, working at once. FLOP/s count a
+// multiplication and an addition as two operations.
 struct MachineLimits {
   double f32_flops;
   double bf16_flops;

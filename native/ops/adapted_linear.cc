@@ -27,13 +27,8 @@ std::vector<LowPart> backward_parts(const NodeSpec& spec) {
   return found;
 }
 
-void add_residual(GemmProduct& work, const Matrix& residual) {
-  work.addend = residual.f32_row(0);
-  work.addend_stride = residual.row_stride;
-}
-
-// A narrow out is bfloat16.
 // out = x * weight^T + bias + residual + low * b^T, low = factor * (x * a^T); a and b of each part for its columns.
+// A narrow out is bfloat16.
 class AdaptedLinear final : public AdaptedProduct {
  public:
   explicit AdaptedLinear(const NodeSpec& spec)

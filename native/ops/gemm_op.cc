@@ -33,6 +33,11 @@ GemmOperand GemmWeight::backward() const {
   return tensor ? GemmOperand::by_input(tensor->data(), k) : GemmOperand::packed(*packed, true);
 }
 
+void add_residual(GemmProduct& work, const Matrix& residual) {
+  work.addend = residual.f32_row(0);
+  work.addend_stride = residual.row_stride;
+}
+
 GemmOp::GemmOp(const NodeSpec& spec, const GemmSizes& most)
     : kernels_(*spec.kernels->gemm), form_(gemm_form(spec)), most_(most) {}
 

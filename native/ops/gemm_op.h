@@ -24,6 +24,9 @@ struct GemmWeight {
   std::shared_ptr<const Weight> packed;
 };
 
+// The matrix that a product is added to.
+void add_residual(GemmProduct& work, const Matrix& residual);
+
 class GemmOp : public Op {
  public:
   GemmOp(const NodeSpec& spec, const GemmSizes& most);

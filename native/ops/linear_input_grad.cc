@@ -28,10 +28,7 @@ class LinearInputGrad final : public GemmOp {
     const Matrix& d_out = args.in[d_out_];
     GemmProduct work = {form_, {d_out.rows, weight_.k, weight_.n},
                         GemmOperand::by_row(d_out), weight_.backward()};
-    if (residual_ >= 0) {
-      work.addend = args.in[residual_].f32_row(0);
-      work.addend_stride = args.in[residual_].row_stride;
-    }
+    if (residual_ >= 0) add_residual(work, args.in[residual_]);
     work.out = args.out[0].f32_row(0);
     work.out_stride = args.out[0].row_stride;
     return work;

@@ -31,10 +31,7 @@ class LinearTensor final : public GemmOp {
     GemmProduct work = {form_, {x.rows, weight_.n, weight_.k}, GemmOperand::by_row(x),
                         weight_.forward()};
     work.bias = bias_.get();
-    if (residual_ >= 0) {
-      work.addend = args.in[residual_].f32_row(0);
-      work.addend_stride = args.in[residual_].row_stride;
-    }
+    if (residual_ >= 0) add_residual(work, args.in[residual_]);
     if (is_narrow_) {
       work.out_bf16 = args.out[0].bf16_row(0);
     } else {

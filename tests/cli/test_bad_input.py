@@ -168,7 +168,7 @@ def test_bad_models_are_refused(weft: Weft, damaged: Damaged, name: str) -> None
         (2, ["--max-rows", "9" * 20], {}, ("max_rows of at most", "lower it")),
         (2, ["--seed", "1e5"], {}, ("--seed", "'1e5'", "--help")),
         (2, ["--frobnicate"], {}, ("--frobnicate", "--help")),
-        (2, [], {"WEFT_TOP_P": "7"}, ("top_p", "to 1,", "got 7")),
+        (2, [], {"WEFT_TOP_P": "7"}, ("top_p", "1e-06 to 1,", "got 7")),
         (2, [], {"WEFT_ISA": "sse9"}, ("'sse9'", "set WEFT_ISA to one of")),
         (1, ["-p", "x" * 70_000], {}, ("context of 65536 tokens", "70000", "shorten it")),
     ],

@@ -61,9 +61,8 @@ def base_and_adapter(
     path = Path(model)
     if not path.is_dir():
         return model, adapter
-    from weft.train.run_folder import (
-        RunFolder,
-    )  # with all settings of training, which a model's name needs not
+    # Not above: it brings all settings of training, which a model's name does not need.
+    from weft.train.run_folder import RunFolder
 
     result = path / "final" if RunFolder.holds_run(path) else path
     if result != path and not result.is_dir():

@@ -7,10 +7,9 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, get_args, get_type_hints
 
-from weft.config import QUANT_KINDS, check_choice, check_count, setting
+from weft.config import QUANT_KINDS, check_choice, check_count, plain_number, setting
 from weft.errors import ConfigError
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -281,14 +280,11 @@ def _texts(value: Any) -> Any:
 
 
 def _plain(value: Any, kinds: tuple[Any, ...]) -> Any:
-    """A path as text, a number of another library as Python's own, where one of `kinds` is that."""
+    """A path as text, and a number as the one of `kinds` that it fits."""
     if str in kinds and isinstance(value, os.PathLike):
         return os.fspath(value)
-    if int in kinds and isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    if float in kinds and isinstance(value, Real) and not isinstance(value, bool):
-        return float(value)
-    return value
+    value = plain_number(value)
+    return float(value) if type(value) is int and float in kinds and int not in kinds else value
 
 
 def _check_use(config: TrainConfig) -> None:
